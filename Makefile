@@ -1,0 +1,3 @@
+# placeholder, see README
+build:
+	swift build -c release --explicit-target-dependency-import-check error

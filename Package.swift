@@ -1,0 +1,131 @@
+// swift-tools-version: 6.1
+// The tree and its walls are drawn in docs/ARCHITECTURE.md; the build refuses an import against the drawing
+// (`--explicit-target-dependency-import-check error`, see Makefile).
+import PackageDescription
+
+/// Settings of everything in the daemon and its tools.
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    // Hot loops cross module walls; without this a generic loop over a wall costs sixty times as much.
+    .unsafeFlags(["-enable-cmo-everything"], .when(configuration: .release)),
+]
+
+/// Settings of what services depend on: no unsafe flags, or SwiftPM refuses the dependency.
+let sdkSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// A library of the operating system's, behind a module map.
+func system(_ name: String, pkgConfig: String? = nil, apt: String) -> Target {
+    .systemLibrary(name: name, path: "Sources/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+func module(_ name: String, path: String? = nil, exclude: [String] = [], _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, path: path ?? "Sources/\(name)", exclude: exclude, swiftSettings: settings)
+}
+
+func tests(_ name: String, exclude: [String] = [], _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", exclude: exclude, swiftSettings: settings)
+}
+
+let package = Package(
+    name: "obs",
+    products: [
+        .executable(name: "obsd", targets: ["obsd"]),
+        .executable(name: "obsq", targets: ["obsq"]),
+        .library(name: "ObsSDK", targets: ["ObsSDK"]),
+    ],
+    targets: [
+        // 0. C libraries
+        system("CMicrohttpd", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev"),
+        system("CCurl", pkgConfig: "libcurl", apt: "libcurl4-gnutls-dev"),
+        system("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
+        system("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
+        system("CSnappy", apt: "libsnappy-dev"),
+        system("CXXHash", apt: "libxxhash-dev"),
+        system("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev"),
+        system("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+        .target(name: "CRE2", path: "Sources/CRE2", linkerSettings: [.linkedLibrary("re2")]),
+        .target(name: "CSimdjson", path: "Sources/CSimdjson", linkerSettings: [.linkedLibrary("simdjson")]),
+        .target(name: "CProtobufs", path: "Sources/CProtobufs", exclude: ["proto"], linkerSettings: [.linkedLibrary("protobuf-c")]),
+        .target(name: "CDashboards", path: "dashboards", exclude: ["index.html", "app.js", "style.css"], sources: ["embed.c"], publicHeadersPath: "include"),
+
+        // 1. leaves
+        module("ObsCore", []),
+        module("ObsCompress", ["ObsCore", "CZstd", "CZlib", "CSnappy"]),
+        module("ObsRegex", ["ObsCore", "CRE2"]),
+        module("ObsHash", ["CXXHash"]),
+        module("ObsYAML", ["ObsCore", "CYAML"]),
+        module("ObsWire", ["ObsCore", "CSimdjson", "CProtobufs"]),
+        module("ObsNet", ["ObsCore", "CMicrohttpd", "CCurl"]),
+
+        // 2. the contract between the asking and the keeping side
+        module("ObsStore", path: "Storage/Interface", ["ObsCore", "ObsRegex"]),
+
+        // 3.-4. the keeping side
+        module("ObsEncoding", path: "Storage/Encoding", ["ObsCore", "ObsCompress", "ObsHash"]),
+        module("ObsDisk", path: "Storage/Disk", ["ObsCore"]),
+        module("ObsWAL", path: "Storage/WAL", ["ObsCore", "ObsEncoding", "ObsDisk", "ObsHash"]),
+        module("ObsSegment", path: "Storage/Segment", ["ObsCore", "ObsEncoding", "ObsDisk", "ObsHash", "ObsStore"]),
+        module("ObsIndex", path: "Storage/Index", ["ObsCore", "CSQLite"]),
+        module(
+            "ObsEngine", path: "Storage/Engine",
+            ["ObsCore", "ObsStore", "ObsEncoding", "ObsDisk", "ObsWAL", "ObsSegment", "ObsIndex", "ObsHash"]),
+
+        // 4. the asking side
+        module("ObsPromQL", ["ObsCore", "ObsStore", "ObsRegex"]),
+        module("ObsLogQL", ["ObsCore", "ObsStore", "ObsRegex", "ObsWire"]),
+        module("ObsTraceQL", ["ObsCore", "ObsStore", "ObsRegex"]),
+        module("ObsIngest", ["ObsCore", "ObsCompress", "ObsRegex", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsLogQL"]),
+        module("ObsRules", ["ObsCore", "ObsStore", "ObsNet", "ObsWire", "ObsYAML", "ObsRegex", "ObsPromQL"]),
+        module(
+            "ObsAPI",
+            [
+                "ObsCore", "ObsCompress", "ObsHash", "ObsYAML", "ObsRegex", "ObsWire", "ObsNet", "ObsStore", "ObsIngest",
+                "ObsPromQL", "ObsLogQL", "ObsTraceQL", "ObsRules", "CDashboards",
+            ]),
+
+        // 5. programs
+        .executableTarget(
+            name: "obsd",
+            dependencies: [
+                "ObsCore", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsIngest", "ObsRules", "ObsAPI", "ObsDisk",
+                "ObsEngine",
+            ], swiftSettings: settings),
+        .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),
+        .target(name: "ObsSDK", swiftSettings: sdkSettings),
+
+        // tests
+        .target(name: "ObsTestSupport", dependencies: ["ObsCore", "ObsStore"], path: "Tests/ObsTestSupport", swiftSettings: settings),
+        tests("ObsCoreTests", ["ObsCore"]),
+        tests("ObsCompressTests", ["ObsCore", "ObsCompress"]),
+        tests("ObsRegexTests", ["ObsCore", "ObsRegex"]),
+        tests("ObsHashTests", ["ObsHash"]),
+        tests("ObsYAMLTests", ["ObsCore", "ObsYAML"]),
+        tests("ObsWireTests", ["ObsCore", "ObsWire", "ObsCompress", "CProtobufs"]),
+        tests("ObsNetTests", ["ObsCore", "ObsNet"]),
+        tests("ObsStoreTests", ["ObsCore", "ObsStore", "ObsRegex"]),
+        tests("ObsEncodingTests", ["ObsCore", "ObsEncoding"]),
+        tests("ObsDiskTests", ["ObsCore", "ObsDisk"]),
+        tests("ObsWALTests", ["ObsCore", "ObsWAL", "ObsDisk", "ObsTestSupport"]),
+        tests("ObsSegmentTests", ["ObsCore", "ObsSegment", "ObsDisk", "ObsStore", "ObsTestSupport"]),
+        tests("ObsIndexTests", ["ObsCore", "ObsIndex"]),
+        tests("ObsEngineTests", ["ObsCore", "ObsStore", "ObsEngine", "ObsDisk", "ObsTestSupport"]),
+        tests("ObsPromQLTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsTestSupport"]),
+        tests("ObsLogQLTests", ["ObsCore", "ObsStore", "ObsLogQL", "ObsTestSupport"]),
+        tests("ObsTraceQLTests", ["ObsCore", "ObsStore", "ObsTraceQL", "ObsTestSupport"]),
+        tests("ObsIngestTests", ["ObsCore", "ObsStore", "ObsIngest", "ObsNet", "ObsWire", "ObsYAML", "ObsCompress", "ObsTestSupport"]),
+        tests("ObsRulesTests", ["ObsCore", "ObsStore", "ObsRules", "ObsPromQL", "ObsNet", "ObsYAML", "ObsTestSupport"]),
+        tests("ObsAPITests", ["ObsCore", "ObsStore", "ObsAPI", "ObsNet", "ObsIngest", "ObsWire", "ObsTestSupport"]),
+        tests("ObsSDKTests", ["ObsSDK"]),
+        tests("ConformanceTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsLogQL", "ObsTraceQL", "ObsTestSupport"]),
+        tests("EndToEndTests", ["ObsCore", "ObsTestSupport"]),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .c2x,
+    cxxLanguageStandard: .cxx17
+)

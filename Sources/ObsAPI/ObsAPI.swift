@@ -1,0 +1,1 @@
+// ObsAPI: see docs/ARCHITECTURE.md.

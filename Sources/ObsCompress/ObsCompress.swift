@@ -1,0 +1,1 @@
+// ObsCompress: see docs/ARCHITECTURE.md.

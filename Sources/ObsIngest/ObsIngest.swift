@@ -1,0 +1,1 @@
+// ObsIngest: see docs/ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+// ObsLogQL: see docs/ARCHITECTURE.md.

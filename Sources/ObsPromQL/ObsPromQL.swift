@@ -1,0 +1,1 @@
+// ObsPromQL: see docs/ARCHITECTURE.md.

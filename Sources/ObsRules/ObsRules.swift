@@ -1,0 +1,1 @@
+// ObsRules: see docs/ARCHITECTURE.md.

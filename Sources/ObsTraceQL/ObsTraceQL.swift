@@ -1,0 +1,1 @@
+// ObsTraceQL: see docs/ARCHITECTURE.md.

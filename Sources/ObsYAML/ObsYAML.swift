@@ -1,0 +1,1 @@
+// ObsYAML: see docs/ARCHITECTURE.md.

@@ -1,0 +1,4 @@
+@main
+enum Obsd {
+    nonisolated static func main() {}
+}

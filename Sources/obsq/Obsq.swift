@@ -1,0 +1,4 @@
+@main
+enum Obsq {
+    nonisolated static func main() {}
+}

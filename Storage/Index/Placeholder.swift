@@ -1,0 +1,1 @@
+// see Storage/README.md.

@@ -1,0 +1,133 @@
+package import ObsCore
+
+/// The way out. Implemented by the engine (and in memory by ObsTestSupport); the query languages see the store only through it.
+///
+/// **Consistency**: a read sees every write acknowledged before it began.
+/// **Ownership**: batches and series handed out are the receiver's to keep; they are copies or immutable.
+/// **Threads**: any number of reads at once, each on its caller's thread.
+/// **Errors**: what the `QueryContext` throws, `.corrupt` with file and offset for a damaged block of the selected range.
+package protocol Reader: Sendable {
+    /// Series of the metrics signal that satisfy all matchers and have samples in `range` (milliseconds, both ends inclusive), in label order.
+    /// Samples of a series come in time order without duplicates, head and segments merged; only those within `range`.
+    func series(_ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> any SeriesSet
+
+    /// Label sets (series or streams) with data in `range`, in label order, each satisfying all matchers of at least one of `selectors` (none given: all).
+    /// Range is in milliseconds for metrics, nanoseconds for logs.
+    func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [Labels]
+
+    /// Sorted, unique names of labels of those label sets.
+    func labelNames(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [String]
+
+    /// Sorted, unique values of one label in those label sets.
+    func labelValues(_ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError)
+        -> [String]
+
+    /// Feeds log records to the sink, a batch at a time. Batches come newest first for `.backward`, oldest first for `.forward`, but may overlap in time
+    /// (streams and segments do): the sink orders what it keeps by (time, arrival). Rows identified by their protocol come once.
+    func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError)
+
+    /// Feeds spans to the sink, a batch at a time, in no particular order; equal spans come once.
+    func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError)
+}
+
+/// One series with its samples, as columns.
+package struct SeriesSamples: Sendable {
+    package var labels: Labels
+    package var timesMillis: [Int64]
+    package var values: [Double]
+
+    package init(labels: Labels, timesMillis: [Int64], values: [Double]) {
+        self.labels = labels
+        self.timesMillis = timesMillis
+        self.values = values
+    }
+}
+
+/// Series one after the other; not thread-safe, one consumer.
+package protocol SeriesSet: AnyObject {
+    /// The next series, nil at the end. Charges the context for the samples it hands out.
+    func next() throws(ObsError) -> SeriesSamples?
+}
+
+package struct LogSelection: Sendable {
+    package enum Direction: Sendable { case forward, backward }
+
+    /// All must hold on the stream labels.
+    package var matchers: [LabelMatcher]
+    package var startNanos: Int64
+    /// Exclusive.
+    package var endNanos: Int64
+    package var direction: Direction
+    /// Bytes that a wanted line must contain, all of them: what a line filter lets the scan skip by. The sink still filters exactly.
+    package var lineContains: [[UInt8]]
+
+    package init(matchers: [LabelMatcher], startNanos: Int64, endNanos: Int64, direction: Direction = .backward, lineContains: [[UInt8]] = []) {
+        self.matchers = matchers
+        self.startNanos = startNanos
+        self.endNanos = endNanos
+        self.direction = direction
+        self.lineContains = lineContains
+    }
+}
+
+package protocol LogSink: AnyObject {
+    /// Times still wanted. A sink that has its fill narrows it, and blocks outside are not read.
+    var wantedNanos: Range<Int64> { get }
+    /// `rows` are indices into the batch's row columns, all satisfying the selection, in ascending order.
+    func consume(_ batch: LogBatch, rows: [Int]) throws(ObsError)
+}
+
+package struct SpanSelection: Sendable {
+    /// Only spans of these traces; nil for any. With ids the time range may be all of time: segments know which ids they hold.
+    package var traceIDs: Set<TraceID>?
+    package var startNanos: Int64
+    /// Exclusive; a span belongs to the range its start lies in.
+    package var endNanos: Int64
+    /// Only spans of these services; nil for any.
+    package var services: Set<String>?
+    /// Only spans of these names; nil for any.
+    package var names: Set<String>?
+    package var durationNanosMin: Int64
+
+    package init(
+        traceIDs: Set<TraceID>? = nil, startNanos: Int64 = .min, endNanos: Int64 = .max, services: Set<String>? = nil, names: Set<String>? = nil,
+        durationNanosMin: Int64 = 0
+    ) {
+        self.traceIDs = traceIDs
+        self.startNanos = startNanos
+        self.endNanos = endNanos
+        self.services = services
+        self.names = names
+        self.durationNanosMin = durationNanosMin
+    }
+}
+
+package protocol SpanSink: AnyObject {
+    func consume(_ batch: SpanBatch, rows: [Int]) throws(ObsError)
+}
+
+/// What operators ask of the store, beside reading and writing.
+package protocol StoreAdministration: Sendable {
+    func status() -> StoreStatus
+}
+
+package struct StoreStatus: Sendable {
+    package struct SignalStatus: Sendable {
+        package var signal: Signal
+        package var segments = 0
+        package var segmentBytes: Int64 = 0
+        package var segmentRows: Int64 = 0
+        package var headRows: Int64 = 0
+        package var headBytes: Int64 = 0
+        package var headSeries = 0
+        package var walBytes: Int64 = 0
+        package init(signal: Signal) { self.signal = signal }
+    }
+
+    package var signals: [SignalStatus] = []
+    /// Nil once replay is done; else the share done, 0...1.
+    package var replayProgress: Double?
+    /// Segments set aside because they failed their checksums.
+    package var quarantined = 0
+    package init() {}
+}
