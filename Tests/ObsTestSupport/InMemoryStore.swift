@@ -1,0 +1,139 @@
+package import ObsCore
+package import ObsStore
+
+/// A naive store: lists of what was appended, read by scanning. The model the engine is checked against, and what the query languages are tested on.
+package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // all state is inside `state`
+    private struct State {
+        var series: [Labels: [Int64: Double]] = [:]
+        var logs: [LogBatch] = []
+        var spans: [SpanBatch] = []
+        var arrivals: UInt64 = 0
+    }
+    private let state = Monitor<[TenantID: State]>([:])
+
+    package init() {}
+
+    package func clear() { state.update { $0 = [:] } }
+
+    // MARK: Appender
+
+    package func append(_ batch: MetricBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
+        var outcome = AppendOutcome()
+        state.update { tenants in
+            for series in batch.series {
+                let labels = batch.labels(of: series)
+                for sample in Int(series.firstSample)..<Int(series.firstSample + series.sampleCount) {
+                    let old = tenants[origin.tenant, default: State()].series[labels, default: [:]].updateValue(
+                        batch.values[sample], forKey: batch.timesMillis[sample])
+                    if let old {
+                        tenants[origin.tenant]?.series[labels]?[batch.timesMillis[sample]] = old
+                        if old.bitPattern == batch.values[sample].bitPattern { outcome.duplicates += 1 } else { outcome.rejected += 1 }
+                    } else {
+                        outcome.accepted += 1
+                    }
+                }
+            }
+        }
+        completion(.success(outcome))
+    }
+
+    package func append(_ batch: LogBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
+        var batch = batch
+        state.update { tenants in
+            var state = tenants[origin.tenant, default: State()]
+            batch.arrival = (0..<batch.count).map { state.arrivals + UInt64($0) }
+            state.arrivals += UInt64(batch.count)
+            state.logs.append(batch)
+            tenants[origin.tenant] = state
+        }
+        completion(.success(AppendOutcome(accepted: batch.count)))
+    }
+
+    package func append(_ batch: SpanBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
+        state.update { $0[origin.tenant, default: State()].spans.append(batch) }
+        completion(.success(AppendOutcome(accepted: batch.count)))
+    }
+
+    // MARK: Reader
+
+    package func series(_ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> any SeriesSet {
+        let all = tenant(context).series
+        var found: [SeriesSamples] = []
+        for labels in all.keys.sorted() where matchers.match(labels) {
+            let samples = (all[labels] ?? [:]).filter { range.contains($0.key) }.sorted { $0.key < $1.key }
+            if !samples.isEmpty { found.append(SeriesSamples(labels: labels, timesMillis: samples.map(\.key), values: samples.map(\.value))) }
+        }
+        return List(found, context)
+    }
+
+    private final class List: SeriesSet {
+        private var rest: ArraySlice<SeriesSamples>
+        private let context: QueryContext
+        init(_ list: [SeriesSamples], _ context: QueryContext) {
+            rest = list[...]
+            self.context = context
+        }
+        func next() throws(ObsError) -> SeriesSamples? {
+            guard let first = rest.popFirst() else { return nil }
+            try context.charge(series: 1)
+            try context.charge(samples: first.values.count)
+            return first
+        }
+    }
+
+    package func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [Labels] {
+        let state = tenant(context)
+        var found = Set<Labels>()
+        switch signal {
+        case .metrics: for (labels, samples) in state.series where samples.keys.contains(where: { range.contains($0) }) { found.insert(labels) }
+        case .logs:
+            for batch in state.logs {
+                for row in 0..<batch.count where range.contains(batch.timeNanos[row]) { found.insert(batch.labels(ofStream: batch.stream[row])) }
+            }
+        case .traces: break
+        }
+        return found.filter { labels in selectors.isEmpty || selectors.contains { $0.match(labels) } }.sorted()
+    }
+
+    package func labelNames(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [String] {
+        Set(try labelSets(signal, selectors, range: range, context: context).flatMap { $0.pairs.map(\.name) }).sorted {
+            $0.utf8.lexicographicallyPrecedes($1.utf8)
+        }
+    }
+
+    package func labelValues(_ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError)
+        -> [String]
+    {
+        Set(try labelSets(signal, selectors, range: range, context: context).compactMap { $0[name] }).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    }
+
+    package func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError) {
+        let batches = tenant(context).logs
+        for batch in selection.direction == .backward ? batches.reversed() : batches {
+            try context.check()
+            let wanted = sink.wantedNanos
+            let rows = (0..<batch.count).filter { row in
+                let time = batch.timeNanos[row]
+                return time >= selection.startNanos && time < selection.endNanos && wanted.contains(time)
+                    && selection.matchers.match(batch.labels(ofStream: batch.stream[row]))
+            }
+            if !rows.isEmpty { try sink.consume(batch, rows: rows) }
+        }
+    }
+
+    package func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError) {
+        for batch in tenant(context).spans {
+            try context.check()
+            let rows = (0..<batch.count).filter { row in
+                batch.startNanos[row] >= selection.startNanos && batch.startNanos[row] < selection.endNanos
+                    && batch.durationNanos[row] >= selection.durationNanosMin
+                    && selection.traceIDs?.contains(batch.traceID[row]) ?? true
+                    && selection.services?.contains(batch.bytes.string(batch.services[Int(batch.resource[row])])) ?? true
+                    && selection.names?.contains(batch.bytes.string(batch.name[row])) ?? true
+            }
+            if !rows.isEmpty { try sink.consume(batch, rows: rows) }
+        }
+    }
+
+    private func tenant(_ context: QueryContext) -> State { state.read { $0[context.tenant] ?? State() } }
+}
