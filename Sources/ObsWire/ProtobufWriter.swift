@@ -1,0 +1,59 @@
+internal import ObsCore
+
+/// Appends protobuf fields. Every call writes its field, also a default value: leaving defaults out is the caller's (oneofs and `optional` need them).
+package struct ProtobufWriter {
+    package private(set) var bytes: [UInt8] = []
+
+    package init() {}
+
+    package mutating func varint(_ field: UInt32, _ value: UInt64) {
+        tag(field, .varint)
+        bytes.appendVarint(value)
+    }
+
+    /// `int32`, `int64` and enums: negative numbers take ten bytes.
+    package mutating func int(_ field: UInt32, _ value: Int64) { varint(field, UInt64(bitPattern: value)) }
+
+    /// `sint32` and `sint64`.
+    package mutating func zigzag(_ field: UInt32, _ value: Int64) { varint(field, UInt64(bitPattern: value &<< 1 ^ value >> 63)) }
+
+    package mutating func bool(_ field: UInt32, _ value: Bool) { varint(field, value ? 1 : 0) }
+
+    package mutating func fixed32(_ field: UInt32, _ value: UInt32) {
+        tag(field, .fixed32)
+        bytes.appendLittleEndian(value)
+    }
+
+    package mutating func fixed64(_ field: UInt32, _ value: UInt64) {
+        tag(field, .fixed64)
+        bytes.appendLittleEndian(value)
+    }
+
+    package mutating func double(_ field: UInt32, _ value: Double) { fixed64(field, value.bitPattern) }
+
+    package mutating func bytes(_ field: UInt32, _ value: some Collection<UInt8>) {
+        tag(field, .length)
+        bytes.appendVarint(UInt64(value.count))
+        bytes.append(contentsOf: value)
+    }
+
+    package mutating func string(_ field: UInt32, _ value: String) { bytes(field, value.utf8) }
+
+    /// An embedded message, or a packed repeated field; what `body` appends becomes its content.
+    package mutating func message(_ field: UInt32, _ body: (inout ProtobufWriter) -> Void) {
+        tag(field, .length)
+        let start = bytes.count
+        body(&self)
+        // The length is known only now; most are one byte, so that the content moves little.
+        var length: [UInt8] = []
+        length.appendVarint(UInt64(bytes.count - start))
+        bytes.insert(contentsOf: length, at: start)
+    }
+
+    /// One element of a packed repeated `fixed64` or `double`.
+    package mutating func packed(fixed64 value: UInt64) { bytes.appendLittleEndian(value) }
+    /// One element of a packed repeated varint field.
+    package mutating func packed(varint value: UInt64) { bytes.appendVarint(value) }
+
+    private mutating func tag(_ field: UInt32, _ type: ProtobufTag.WireType) { bytes.appendVarint(UInt64(ProtobufTag.field(field, type).rawValue)) }
+}
