@@ -43,6 +43,7 @@ let package = Package(
         // 0. C libraries
         system("CMicrohttpd", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev"),
         system("CCurl", pkgConfig: "libcurl", apt: "libcurl4-gnutls-dev"),
+        system("CGnuTLS", pkgConfig: "gnutls", apt: "libgnutls28-dev"),
         system("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
         system("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
         system("CSnappy", apt: "libsnappy-dev"),
@@ -58,10 +59,10 @@ let package = Package(
         module("ObsCore", []),
         module("ObsCompress", ["ObsCore", "CZstd", "CZlib", "CSnappy"]),
         module("ObsRegex", ["ObsCore", "CRE2"]),
-        module("ObsHash", ["CXXHash"]),
+        module("ObsHash", ["CXXHash", "CGnuTLS"]),
         module("ObsYAML", ["ObsCore", "CYAML"]),
         module("ObsWire", ["ObsCore", "CSimdjson", "CProtobufs"]),
-        module("ObsNet", ["ObsCore", "CMicrohttpd", "CCurl"]),
+        module("ObsNet", ["ObsCore", "ObsHash", "CMicrohttpd", "CCurl"]),
 
         // 2. the contract between the asking and the keeping side
         module("ObsStore", path: "Storage/Interface", ["ObsCore", "ObsRegex"]),
