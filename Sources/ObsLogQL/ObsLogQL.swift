@@ -1,1 +1,0 @@
-// ObsLogQL: see docs/ARCHITECTURE.md.

@@ -1,1 +1,0 @@
-// ObsTraceQL: see docs/ARCHITECTURE.md.

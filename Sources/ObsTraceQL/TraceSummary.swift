@@ -1,0 +1,51 @@
+package import ObsCore
+
+/// A trace found by a search.
+package struct TraceSummary: Sendable {
+    package static let missingRoot = "<root span not yet received>"
+
+    package var traceID: TraceID
+    /// `missingRoot` when the root span is not there.
+    package var rootServiceName: String
+    /// Empty when the root span is not there.
+    package var rootTraceName: String
+    package var startNanos: Int64
+    package var durationNanos: Int64
+    /// Count of all spans that matched; 0 for a search by tags.
+    package var matched: Int
+    /// The first of them in start order, at most `spansPerSet`.
+    package var spans: [MatchedSpan]
+    package var serviceStats: [ServiceStatistics]
+
+    package struct ServiceStatistics: Sendable {
+        package var service: String
+        package var spanCount: Int
+        package var errorCount: Int
+    }
+}
+
+/// A span that matched, with the attributes its query names or selects.
+package struct MatchedSpan: Sendable {
+    package var spanID: SpanID
+    package var name: String
+    package var startNanos: Int64
+    package var durationNanos: Int64
+    package var attributes: [(key: String, value: AttributeValue)]
+}
+
+/// Where a tag lives, in the words of Tempo's API.
+package enum TagScope: String, Sendable, CaseIterable {
+    case resource, span, event, link, instrumentation, intrinsic
+}
+
+package struct TagValue: Sendable, Hashable {
+    /// `string int float bool duration keyword`
+    package var type: String
+    package var text: String
+}
+
+package struct SpanOperation: Sendable, Hashable {
+    package var name: String
+    /// As in `SpanBatch.kind`.
+    package var kind: UInt8
+}
