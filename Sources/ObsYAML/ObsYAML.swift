@@ -1,1 +1,0 @@
-// ObsYAML: see docs/ARCHITECTURE.md.
