@@ -5,6 +5,8 @@ package struct Limits: Sendable {
     package var requestBytesMax = 64 << 20
     /// Bytes of a request body after decompression: a bomb stops here.
     package var decodedBytesMax = 256 << 20
+    /// Bytes of requests being decoded or waiting for their sync, over all connections; past it clients are told to come back (`Admission`).
+    package var ingestBytesInFlightMax = 256 << 20
     /// Labels of one series or stream; far past what any sane exporter sends, low enough that one request cannot make a label set of megabytes.
     package var labelsMax = 256
     package var labelNameBytesMax = 1024

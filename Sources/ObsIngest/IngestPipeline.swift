@@ -1,0 +1,105 @@
+// The way in: request → decompress → decode → limits → append → (log synced) → tails, answer.
+// One station a file: Admission, WireDecoder (with BatchLimits), DeltaToCumulative, TailHub. A request is worked on by its caller's thread up to the append;
+// what follows the sync runs on the log's writer thread and only hands over.
+package import ObsCore
+package import ObsStore
+
+/// What became of a request.
+package struct IngestSummary: Sendable {
+    package var accepted = 0
+    /// Equal records that were there already, taken silently.
+    package var duplicates = 0
+    package var rejected = 0
+    /// The first rejection.
+    package var reason: String?
+    /// Lines of an NDJSON body that are no records, 1-based; a subset of `rejected`, the first of many.
+    package var lineErrors: [(line: Int, message: String)] = []
+
+    package init() {}
+
+    mutating func add(_ outcome: AppendOutcome) {
+        accepted += outcome.accepted
+        duplicates += outcome.duplicates
+        rejected += outcome.rejected
+        if reason == nil { reason = outcome.reason }
+    }
+}
+
+package final class IngestPipeline: Sendable {
+    private let appender: any Appender
+    private let tails: TailHub
+    private let clock: any Clock
+    private let decoder: WireDecoder
+    private let admission: Admission
+
+    package init(appender: any Appender, tails: TailHub, limits: Limits, clock: any Clock) {
+        self.appender = appender
+        self.tails = tails
+        self.clock = clock
+        decoder = WireDecoder(limits: limits)
+        admission = Admission(bytesMax: limits.ingestBytesInFlightMax)
+        SelfMetrics.gauge("obs_ingest_bytes_in_flight", help: "Bytes of requests that are decoded or wait for their sync.") { [admission] in
+            Double(admission.bytesInFlight)
+        }
+    }
+
+    /// Takes a request in. `completion` runs once, after the data is durable and visible, on the log's writer thread (it hands over and returns),
+    /// or at once on the caller's thread when the request fails before that.
+    ///
+    /// A body of which some records are bad is a success with `rejected` counted; errors are `.badInput` (undecodable), `.tooLarge`, `.unsupportedType`,
+    /// and `.overloaded` or `.unavailable`, for which nothing was kept.
+    package func ingest(_ request: RawRequest, tenant: TenantID, completion: @escaping @Sendable (Result<IngestSummary, ObsError>) -> Void) {
+        let bytes = request.body.count
+        do throws(ObsError) {
+            try admission.enter(bytes: bytes)
+        } catch {
+            return completion(.failure(error))
+        }
+        let leave: @Sendable (Result<IngestSummary, ObsError>) -> Void = { [admission] result in
+            admission.leave(bytes: bytes)
+            completion(result)
+        }
+        do throws(ObsError) {
+            let now = clock.nowNanos()
+            let decoded = try decoder.decodeRequest(request, receivedAtNanos: now)
+            append(decoded, origin: WriteOrigin(tenant: tenant, receivedAtNanos: now, request: request), completion: leave)
+        } catch {
+            leave(.failure(error))
+        }
+    }
+
+    /// Appends a batch made here (a scrape, a rule's outputs) and waits for the sync.
+    package func ingest(_ batch: MetricBatch, tenant: TenantID) throws(ObsError) -> AppendOutcome {
+        if batch.isEmpty { return AppendOutcome() }
+        return try appender.appendAndWait(batch, origin: WriteOrigin(tenant: tenant, receivedAtNanos: clock.nowNanos()))
+    }
+
+    private func append(_ decoded: DecodedRequest, origin: WriteOrigin, completion: @escaping @Sendable (Result<IngestSummary, ObsError>) -> Void) {
+        var summary = IngestSummary()
+        summary.rejected = decoded.rejected
+        summary.reason = decoded.reason
+        summary.lineErrors = decoded.lineErrors
+        let answer: @Sendable (Result<AppendOutcome, ObsError>) -> Void = { [summary] result in
+            completion(
+                result.map { outcome in
+                    var total = summary
+                    total.add(outcome)
+                    return total
+                })
+        }
+        switch decoded.batch {
+        case .metrics(let batch):
+            if batch.isEmpty { return completion(.success(summary)) }
+            appender.append(batch, origin: origin, completion: answer)
+        case .spans(let batch):
+            if batch.isEmpty { return completion(.success(summary)) }
+            appender.append(batch, origin: origin, completion: answer)
+        case .logs(let batch):
+            if batch.isEmpty { return completion(.success(summary)) }
+            appender.append(batch, origin: origin) { [tails] result in
+                if case .success = result { tails.publish(batch, tenant: origin.tenant) }
+                answer(result)
+            }
+        }
+    }
+}

@@ -1,1 +1,0 @@
-// ObsIngest: see docs/ARCHITECTURE.md.
