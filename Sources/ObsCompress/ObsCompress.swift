@@ -1,1 +1,0 @@
-// ObsCompress: see docs/ARCHITECTURE.md.
