@@ -1,0 +1,37 @@
+package import ObsCore
+
+/// When an append is answered.
+package enum Durability: Sendable, Equatable {
+    /// After the log record is synced. The default; the only one that survives a power cut whole.
+    case commit
+    /// After the record is written; synced this often.
+    case interval(millis: Int64)
+    /// After the record is written; the system syncs when it likes.
+    case os
+}
+
+/// Settings of the engine.
+package struct EngineConfiguration: Sendable {
+    package var dataDirectory: String
+    /// How long data is kept; nil keeps for ever and takes samples of any age.
+    package var retentionMillis: Int64?
+    package var durability = Durability.commit
+    /// A log file is closed and a new one begun past this size.
+    package var walFileBytesMax = 64 << 20
+    /// Log records waiting for the disk, per signal; past it appends are refused with `.overloaded`.
+    package var walQueueBytesMax = 64 << 20
+    /// A head generation is flushed past this much log: it bounds how long a restart replays.
+    package var generationWALBytesMax = 128 << 20
+    /// A head generation is flushed at this age.
+    package var generationAgeMillis: Int64 = 2 * 3_600_000
+    /// Memory of all heads together; a signal's generation is flushed past a quarter of it, appends are refused past the whole.
+    package var headBytesMax = 1 << 30
+    /// Appends are refused with less free space than this, or than `freeShareMin` of the device when that is less.
+    package var freeBytesMin: Int64 = 1 << 30
+    package var limits = Limits()
+
+    package init(dataDirectory: String, retentionMillis: Int64? = 30 * millisPerDay) {
+        self.dataDirectory = dataDirectory
+        self.retentionMillis = retentionMillis
+    }
+}

@@ -1,0 +1,90 @@
+internal import ObsCore
+internal import ObsStore
+
+/// Runs its argument under the lock of the signal the head belongs to.
+typealias Locked = (() -> Void) -> Void
+
+/// Ids of the series (or streams) of a table that satisfy all matchers, below `count`.
+func select(_ matchers: [LabelMatcher], in table: SeriesTable, count: Int, locked: Locked) -> [Int] {
+    var found: [Int] = []
+    let name = matchers.first { $0.name == "__name__" && $0.operation == .equal && !$0.value.isEmpty }
+    if let name {
+        var value = name.value
+        var next: UInt32?
+        value.withUTF8 { bytes in locked { next = table.newest(ofName: UnsafeRawBufferPointer(bytes)) } }
+        while let id = next, id != SeriesTable.none {
+            let record = table[Int(id)]
+            if Int(id) < count, matchers.match(record.pointee.labelBytes) { found.append(Int(id)) }
+            next = record.pointee.previousOfName
+        }
+    } else {
+        for id in 0..<count where matchers.match(table[id].pointee.labelBytes) { found.append(id) }
+    }
+    return found
+}
+
+/// Series of one head generation.
+final class HeadSeries: SeriesSource {
+    private static let groupSize = 256
+    private let head: MetricHead
+    private let ids: [Int]
+    private let range: ClosedRange<Int64>
+    private let locked: Locked
+    private var position = -1
+    private var group: [(times: [Int64], values: [Double])] = []
+    private(set) var labels: Labels?
+
+    init(_ head: MetricHead, _ matchers: [LabelMatcher], range: ClosedRange<Int64>, locked: @escaping Locked) {
+        self.head = head
+        self.range = range
+        self.locked = locked
+        var count = 0
+        locked { count = head.table.count }
+        ids = select(matchers, in: head.table, count: count, locked: locked)
+            .sorted { compareLabels(head.table[$0].pointee.labelBytes, head.table[$1].pointee.labelBytes) < 0 }
+        advance()
+    }
+
+    func samples() -> (times: [Int64], values: [Double]) { group[position % Self.groupSize] }
+
+    func advance() {
+        position += 1
+        guard position < ids.count else {
+            labels = nil
+            return
+        }
+        if position % Self.groupSize == 0 { loadGroup() }
+        labels = Labels(canonical: [UInt8](head.table[ids[position]].pointee.labelBytes))
+    }
+
+    /// Copies the samples of the next series under the lock, a group at a time: writers never wait long.
+    private func loadGroup() {
+        group.removeAll(keepingCapacity: true)
+        locked {
+            for id in ids[position..<min(position + Self.groupSize, ids.count)] {
+                var times: [Int64] = []
+                var values: [Double] = []
+                head.samples(of: id, range: range, times: &times, values: &values)
+                group.append((times, values))
+            }
+        }
+    }
+}
+
+extension SeriesTable {
+    /// Label sets with data within `range`, each satisfying all matchers of at least one selector (no selector: all).
+    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, locked: Locked) -> [Labels] {
+        var count = 0
+        locked { count = self.count }
+        var wanted = [Bool](repeating: selectors.isEmpty, count: count)
+        for selector in selectors {
+            for id in select(selector, in: self, count: count, locked: locked) { wanted[id] = true }
+        }
+        locked {
+            for id in 0..<count where wanted[id] {
+                wanted[id] = self[id].pointee.minTime <= range.upperBound && self[id].pointee.maxTime >= range.lowerBound
+            }
+        }
+        return (0..<count).filter { wanted[$0] }.map { Labels(canonical: [UInt8](self[$0].pointee.labelBytes)) }
+    }
+}

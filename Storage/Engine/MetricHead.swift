@@ -1,0 +1,188 @@
+// Samples of one tenant in one head generation.
+//
+// A series' samples lie in a chain of chunks in the table's arena, newest first, each chunk twice as big as the one before it up to 128 samples: a series of
+// three samples costs 96 bytes, a long one 16 bytes a sample and next to nothing else. Samples lie as they came; a series whose samples came out of order is
+// marked and sorted when it is read or flushed. A chunk knows its time range, so that looking for "was this instant written before?" opens few of them.
+
+internal import ObsCore
+internal import ObsHash
+internal import ObsStore
+
+struct Sample {
+    var timeMillis: Int64
+    var bits: UInt64
+}
+
+/// Header of a chunk; its samples follow it directly.
+struct SampleChunk {
+    var previous: UnsafeMutablePointer<SampleChunk>?
+    var minTime: Int64
+    var maxTime: Int64
+    var count: UInt32
+    var capacity: UInt32
+    static let firstCapacity = 4
+    static let lastCapacity = 128
+}
+
+extension UnsafeMutablePointer<SampleChunk> {
+    var samples: UnsafeMutablePointer<Sample> { UnsafeMutableRawPointer(self + 1).assumingMemoryBound(to: Sample.self) }
+}
+
+final class MetricHead {
+    let table = SeriesTable()
+    private(set) var sampleCount = 0
+    private(set) var minTime = Int64.max
+    private(set) var maxTime = Int64.min
+
+    var usedBytes: Int { table.usedBytes }
+
+    /// Applies a batch: decides sample by sample, the same way at replay.
+    /// - Parameters:
+    ///   - hashes: keyed hash of each series of the batch, made before the lock was taken.
+    ///   - floorMillis: samples before it are too old.
+    func append(_ batch: MetricBatch, hashes: [Hash128], floorMillis: Int64, limits: Limits) -> AppendOutcome {
+        var outcome = AppendOutcome()
+        batch.bytes.withUnsafeBytes { bytes in
+            batch.timesMillis.withUnsafeBufferPointer { times in
+                batch.values.withUnsafeBufferPointer { values in
+                    // Found first for all series: the loads of one pass do not wait for each other.
+                    let found = hashes.map { table.find($0) }
+                    for index in batch.series.indices {
+                        let series = batch.series[index]
+                        let labels = UnsafeRawBufferPointer(rebasing: bytes[series.labels.range])
+                        let samples = Int(series.firstSample)..<Int(series.firstSample) + Int(series.sampleCount)
+                        guard let id = found[index] ?? intern(hashes[index], labels, limits, samples.count, &outcome) else { continue }
+                        append(table[id], times: times, values: values, samples: samples, floorMillis: floorMillis, &outcome)
+                    }
+                }
+            }
+        }
+        sampleCount += outcome.accepted
+        return outcome
+    }
+
+    /// The id of a label set new to this batch's first look; nil when it breaks a limit.
+    private func intern(_ hash: Hash128, _ labels: UnsafeRawBufferPointer, _ limits: Limits, _ samples: Int, _ outcome: inout AppendOutcome) -> Int? {
+        if let id = table.find(hash) { return id }
+        if let reason = violation(of: limits, labels) {
+            outcome.rejected += samples
+            outcome.reason = outcome.reason ?? reason
+            return nil
+        }
+        return table.insert(hash, labels: labels)
+    }
+
+    private func append(
+        _ record: UnsafeMutablePointer<SeriesRecord>, times: UnsafeBufferPointer<Int64>, values: UnsafeBufferPointer<Double>, samples: Range<Int>,
+        floorMillis: Int64, _ outcome: inout AppendOutcome
+    ) {
+        for sample in samples {
+            let time = times[sample]
+            let bits = values[sample].bitPattern
+            if time < floorMillis {
+                outcome.rejected += 1
+                outcome.reason = outcome.reason ?? "sample is older than the retention allows (retention)"
+                continue
+            }
+            if time <= record.pointee.maxTime, record.pointee.count > 0 {
+                if let old = time == record.pointee.maxTime ? record.pointee.lastBits : value(of: record, at: time) {
+                    if old == bits {
+                        outcome.duplicates += 1
+                    } else {
+                        outcome.rejected += 1
+                        outcome.reason = outcome.reason ?? "duplicate sample for timestamp"
+                    }
+                    continue
+                }
+                record.pointee.isUnordered = true
+            } else {
+                record.pointee.maxTime = time
+                record.pointee.lastBits = bits
+            }
+            push(record, Sample(timeMillis: time, bits: bits))
+            outcome.accepted += 1
+        }
+    }
+
+    private func push(_ record: UnsafeMutablePointer<SeriesRecord>, _ sample: Sample) {
+        var chunk = record.pointee.tail
+        if chunk == nil || chunk.unsafelyUnwrapped.pointee.count == chunk.unsafelyUnwrapped.pointee.capacity {
+            let capacity = chunk.map { min(Int($0.pointee.capacity) * 2, SampleChunk.lastCapacity) } ?? SampleChunk.firstCapacity
+            let memory = table.arena.allocate(MemoryLayout<SampleChunk>.stride + capacity * MemoryLayout<Sample>.stride)
+            let fresh = memory.bindMemory(to: SampleChunk.self, capacity: 1)
+            fresh.initialize(to: SampleChunk(previous: chunk, minTime: .max, maxTime: .min, count: 0, capacity: UInt32(capacity)))
+            record.pointee.tail = fresh
+            chunk = fresh
+        }
+        guard let chunk else { return }
+        chunk.samples[Int(chunk.pointee.count)] = sample
+        chunk.pointee.count += 1
+        let time = sample.timeMillis
+        if time < chunk.pointee.minTime { chunk.pointee.minTime = time }
+        if time > chunk.pointee.maxTime { chunk.pointee.maxTime = time }
+        if time < record.pointee.minTime { record.pointee.minTime = time }
+        if time < minTime { minTime = time }
+        if time > maxTime { maxTime = time }
+        record.pointee.count += 1
+    }
+
+    /// Bits of the value written for an instant, nil when there is none.
+    private func value(of record: UnsafeMutablePointer<SeriesRecord>, at time: Int64) -> UInt64? {
+        guard time >= record.pointee.minTime else { return nil }
+        var next = record.pointee.tail
+        while let chunk = next {
+            if time >= chunk.pointee.minTime, time <= chunk.pointee.maxTime {
+                for index in 0..<Int(chunk.pointee.count) where chunk.samples[index].timeMillis == time { return chunk.samples[index].bits }
+            }
+            next = chunk.pointee.previous
+        }
+        return nil
+    }
+
+    /// Copies the samples of a series within `range` in time order.
+    func samples(of id: Int, range: ClosedRange<Int64>, times: inout [Int64], values: inout [Double]) {
+        let record = table[id]
+        guard record.pointee.count > 0, record.pointee.minTime <= range.upperBound, record.pointee.maxTime >= range.lowerBound else { return }
+        var chunks: [UnsafeMutablePointer<SampleChunk>] = []
+        var next = record.pointee.tail
+        while let chunk = next {
+            if chunk.pointee.minTime <= range.upperBound, chunk.pointee.maxTime >= range.lowerBound { chunks.append(chunk) }
+            next = chunk.pointee.previous
+        }
+        if record.pointee.isUnordered {
+            var sorted: [Sample] = []
+            for chunk in chunks {
+                for index in 0..<Int(chunk.pointee.count) where range.contains(chunk.samples[index].timeMillis) { sorted.append(chunk.samples[index]) }
+            }
+            sorted.sort { $0.timeMillis < $1.timeMillis }
+            for sample in sorted {
+                times.append(sample.timeMillis)
+                values.append(Double(bitPattern: sample.bits))
+            }
+        } else {
+            for chunk in chunks.reversed() {
+                for index in 0..<Int(chunk.pointee.count) where range.contains(chunk.samples[index].timeMillis) {
+                    times.append(chunk.samples[index].timeMillis)
+                    values.append(Double(bitPattern: chunk.samples[index].bits))
+                }
+            }
+        }
+    }
+}
+
+/// Why a label set may not be stored; nil when it may.
+func violation(of limits: Limits, _ labels: UnsafeRawBufferPointer) -> String? {
+    var count = 0
+    var reason: String?
+    forEachLabel(labels) { name, value in
+        count += 1
+        if name.count > limits.labelNameBytesMax {
+            reason = "label name \(quoted(String(decoding: name, as: UTF8.self))) is longer than \(limits.labelNameBytesMax) bytes (limits.label-name-bytes)"
+        } else if value.count > limits.labelValueBytesMax {
+            let label = quoted(String(decoding: name, as: UTF8.self))
+            reason = "value of label \(label) is longer than \(limits.labelValueBytesMax) bytes (limits.label-value-bytes)"
+        }
+    }
+    if count > limits.labelsMax { reason = "series has \(count) labels, more than \(limits.labelsMax) (limits.labels)" }
+    return reason
+}

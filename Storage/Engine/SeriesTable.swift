@@ -1,0 +1,124 @@
+internal import Glibc
+internal import ObsCore
+internal import ObsHash
+
+/// What the head knows of one series (or log stream): 72 bytes, in blocks that never move.
+struct SeriesRecord {
+    var hash: Hash128
+    /// Canonical label set in the table's arena.
+    var labels: UnsafeRawPointer
+    var labelsCount: UInt32
+    /// Samples of a series, rows of a stream.
+    var count: UInt32
+    var minTime: Int64
+    var maxTime: Int64
+    /// Bits of the value at `maxTime`: what a repeated sample is compared with.
+    var lastBits: UInt64
+    /// The chunk samples are added to; see `MetricHead`.
+    var tail: UnsafeMutablePointer<SampleChunk>?
+    /// The series before this one with the same metric name, `SeriesTable.none` at the end.
+    var previousOfName: UInt32
+    /// Whether a sample ever came that was older than the one before it.
+    var isUnordered: Bool
+
+    var labelBytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: labels, count: Int(labelsCount)) }
+}
+
+/// Label sets of one tenant in one generation, interned to small integers.
+///
+/// Open addressing over 8-byte slots (32 bits of the hash, 32 bits of id + 1); the full 128-bit keyed hash in the record is the identity, so a hit costs
+/// two cache misses and compares no labels. Writers hold the signal's lock. Readers take `count` under that lock and may then walk the records
+/// below it without: labels, hash and `previousOfName` never change, records never move. All other fields are read under the lock.
+final class SeriesTable {
+    static let none = UInt32.max
+    private static let blockShift = 8
+    private static let blocksMax = 1 << 18
+    let arena = Arena()
+    private(set) var count = 0
+    private var slots: UnsafeMutablePointer<UInt64>
+    private var slotCount = 64
+    private let blocks: UnsafeMutablePointer<UnsafeMutablePointer<SeriesRecord>?>
+    /// Hash of a metric name to the newest series that has it.
+    private var newestOfName: [UInt64: UInt32] = [:]
+    private static let nameLabel = [UInt8]("__name__".utf8)
+
+    init() {
+        slots = .allocate(capacity: slotCount)
+        slots.initialize(repeating: 0, count: slotCount)
+        // Virtual until used: calloc of this size is a fresh mapping.
+        blocks = UnsafeMutableRawPointer(calloc(Self.blocksMax, 8)).assumingMemoryBound(to: UnsafeMutablePointer<SeriesRecord>?.self)
+    }
+
+    deinit {
+        slots.deallocate()
+        free(blocks)
+    }
+
+    var usedBytes: Int { arena.usedBytes + slotCount * 8 }
+
+    subscript(id: Int) -> UnsafeMutablePointer<SeriesRecord> {
+        guard let block = blocks[id >> Self.blockShift] else { fatalError("BUG: series \(id) of \(count) has no record") }
+        return block + (id & ((1 << Self.blockShift) - 1))
+    }
+
+    func find(_ hash: Hash128) -> Int? {
+        let mask = slotCount - 1
+        let tag = hash.high >> 32
+        var at = Int(truncatingIfNeeded: hash.low) & mask
+        while true {
+            let slot = slots[at]
+            if slot == 0 { return nil }
+            if slot >> 32 == tag {
+                let id = Int(truncatingIfNeeded: slot & 0xffff_ffff) - 1
+                if self[id].pointee.hash == hash { return id }
+            }
+            at = (at + 1) & mask
+        }
+    }
+
+    /// Adds a label set that `find` did not find.
+    func insert(_ hash: Hash128, labels: UnsafeRawBufferPointer) -> Int {
+        if (count + 1) * 4 > slotCount * 3 { grow() }
+        let id = count
+        precondition(id >> Self.blockShift < Self.blocksMax, "FATAL: more than \(Self.blocksMax << Self.blockShift) series in one head generation")
+        if blocks[id >> Self.blockShift] == nil {
+            let bytes = MemoryLayout<SeriesRecord>.stride << Self.blockShift
+            blocks[id >> Self.blockShift] = arena.allocate(bytes).bindMemory(to: SeriesRecord.self, capacity: 1 << Self.blockShift)
+        }
+        let copy = arena.allocate(max(labels.count, 1))
+        if let source = labels.baseAddress { copy.copyMemory(from: source, byteCount: labels.count) }
+        self[id].initialize(
+            to: SeriesRecord(
+                hash: hash, labels: UnsafeRawPointer(copy), labelsCount: UInt32(labels.count), count: 0, minTime: .max, maxTime: .min, lastBits: 0, tail: nil,
+                previousOfName: link(id, labels), isUnordered: false))
+        place(hash, id)
+        count += 1
+        return id
+    }
+
+    /// The newest series of a metric name, or nil; the rest by `previousOfName`.
+    func newest(ofName name: UnsafeRawBufferPointer) -> UInt32? { newestOfName[hash64(name)] }
+
+    private func link(_ id: Int, _ labels: UnsafeRawBufferPointer) -> UInt32 {
+        let name = Self.nameLabel.withUnsafeBytes { find($0, in: labels) }
+        guard let name else { return Self.none }
+        return newestOfName.updateValue(UInt32(id), forKey: hash64(UnsafeRawBufferPointer(rebasing: labels[name]))) ?? Self.none
+    }
+
+    private func find(_ name: UnsafeRawBufferPointer, in labels: UnsafeRawBufferPointer) -> Range<Int>? { ObsCore.find(name, in: labels) }
+
+    private func place(_ hash: Hash128, _ id: Int) {
+        let mask = slotCount - 1
+        var at = Int(truncatingIfNeeded: hash.low) & mask
+        while slots[at] != 0 { at = (at + 1) & mask }
+        slots[at] = (hash.high >> 32) << 32 | UInt64(id + 1)
+    }
+
+    private func grow() {
+        slots.deallocate()
+        slotCount *= 2
+        slots = .allocate(capacity: slotCount)
+        slots.initialize(repeating: 0, count: slotCount)
+        for id in 0..<count { place(self[id].pointee.hash, id) }
+    }
+}

@@ -1,0 +1,98 @@
+internal import ObsCore
+internal import ObsSegment
+internal import ObsStore
+
+typealias SpanSegment = SegmentHandle<SpanSegmentReader>
+
+/// The span sources of one tenant at one moment.
+struct SpanSources {
+    var heads: [BatchList<SpanBatch>] = []
+    var segments: [SpanSegment] = []
+}
+
+struct SpanScan {
+    let selection: SpanSelection
+    let context: QueryContext
+    let sink: any SpanSink
+    private let services: [[UInt8]]?
+    private let names: [[UInt8]]?
+    private var zones = OverlapZones([])
+    private var seen = SeenRows()
+
+    init(_ selection: SpanSelection, context: QueryContext, sink: any SpanSink) {
+        self.selection = selection
+        self.context = context
+        self.sink = sink
+        services = selection.services.map { $0.map { [UInt8]($0.utf8) } }
+        names = selection.names.map { $0.map { [UInt8]($0.utf8) } }
+    }
+
+    mutating func run(_ sources: SpanSources) throws(ObsError) {
+        guard selection.startNanos < selection.endNanos else { return }
+        let range = selection.startNanos...(selection.endNanos - 1)
+        var entries: [HeadBatch<SpanBatch>] = []
+        for head in sources.heads {
+            head.forEach { if $0.minTime <= range.upperBound, $0.maxTime >= range.lowerBound { entries.append($0) } }
+        }
+        let segments = sources.segments.filter { $0.overlaps(range) && mayHold($0.info) }
+        let ranges = entries.map { $0.minTime...$0.maxTime }
+        zones = OverlapZones(ranges + ranges + segments.map { $0.info.minTime...$0.info.maxTime })
+        for entry in entries {
+            try context.check()
+            try feed(entry.batch)
+        }
+        for segment in segments { try visit(segment) }
+    }
+
+    private func mayHold(_ info: SegmentInfo) -> Bool {
+        guard let wanted = selection.services, !info.services.isEmpty else { return true }
+        return info.services.contains { wanted.contains($0) }
+    }
+
+    private mutating func visit(_ segment: SpanSegment) throws(ObsError) {
+        try context.check()
+        let reader = try segment.reader { fileSystem, path throws(ObsError) in try SpanSegmentReader.open(fileSystem, path) }
+        context.count(segments: 1)
+        var ids: [TraceID] = []
+        for id in selection.traceIDs ?? [] where try reader.mayContain(id) { ids.append(id) }
+        if selection.traceIDs != nil, ids.isEmpty { return }
+        for (index, block) in reader.blocks.enumerated() where isWanted(block, ids) {
+            try context.check()
+            let batch = try reader.read(block: index)
+            context.count(blocks: 1, bytesRead: block.bytes)
+            try context.charge(bytes: batch.byteSize)
+            defer { context.release(bytes: batch.byteSize) }
+            try feed(batch)
+        }
+    }
+
+    private func isWanted(_ block: SpanBlockInfo, _ ids: [TraceID]) -> Bool {
+        guard block.minStartNanos < selection.endNanos, block.maxStartNanos >= selection.startNanos else { return false }
+        if selection.traceIDs != nil, !ids.contains(where: { $0 >= block.minTraceID && $0 <= block.maxTraceID }) { return false }
+        guard let wanted = selection.services, !block.services.isEmpty else { return true }
+        return block.services.contains { wanted.contains($0) }
+    }
+
+    private mutating func feed(_ batch: SpanBatch) throws(ObsError) {
+        var rows: [Int] = []
+        batch.bytes.withUnsafeBytes { bytes in
+            func text(_ range: ByteRange) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[range.range]) }
+            let resources = batch.services.map { service in services.map { isOne(of: $0, text(service)) } ?? true }
+            for row in 0..<batch.count {
+                let start = batch.startNanos[row]
+                guard start >= selection.startNanos, start < selection.endNanos, batch.durationNanos[row] >= selection.durationNanosMin,
+                    selection.traceIDs?.contains(batch.traceID[row]) ?? true, resources[Int(batch.resource[row])],
+                    names.map({ isOne(of: $0, text(batch.name[row])) }) ?? true
+                else { continue }
+                if zones.contains(start), !seen.insert(RowIdentity.span(batch, row: row, bytes: bytes)) { continue }
+                rows.append(row)
+            }
+        }
+        context.count(rows: batch.count)
+        if !rows.isEmpty { try sink.consume(batch, rows: rows) }
+    }
+}
+
+private func isOne(of wanted: [[UInt8]], _ text: UnsafeRawBufferPointer) -> Bool {
+    wanted.contains { candidate in candidate.withUnsafeBytes { compareBytes($0, text) == 0 } }
+}
