@@ -1,0 +1,69 @@
+internal import CMicrohttpd  // the first to include <sys/socket.h>, which makes it the module of its names
+internal import Glibc
+internal import ObsCore
+internal import Synchronization
+
+/// The one thread that reads and writes every WebSocket of the process. There are hundreds at most (`Limits.tailsMax`), which `poll` serves well.
+final class WebSocketLoop: Sendable {
+    static let shared = WebSocketLoop()
+
+    private let open = Mutex<[WebSocketConnection]>([])
+    /// Whether a wake-up is under way already; saves the write for most messages of a burst.
+    private let isAwake = Atomic<Bool>(false)
+    private let wakeRead: Int32
+    private let wakeWrite: Int32
+
+    private init() {
+        var pair: [Int32] = [0, 0]
+        precondition(pipe(&pair) == 0, "FATAL: cannot create a pipe: \(String(cString: strerror(errno)))")
+        for end in pair {
+            _ = fcntl(end, F_SETFL, O_NONBLOCK)
+            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+        }
+        (wakeRead, wakeWrite) = (pair[0], pair[1])
+        startThread("websockets") { [self] in run() }
+    }
+
+    func add(_ webSocket: WebSocketConnection) {
+        open.withLock { $0.append(webSocket) }
+        wake()
+    }
+
+    func wake() {
+        guard !isAwake.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        var byte: UInt8 = 0
+        _ = write(wakeWrite, &byte, 1)
+    }
+
+    private func run() {
+        var queries: [pollfd] = []
+        while true {
+            let webSockets = open.withLock { $0 }
+            queries.removeAll(keepingCapacity: true)
+            queries.append(pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0))
+            for webSocket in webSockets {
+                queries.append(pollfd(fd: webSocket.socket, events: Int16(POLLIN) | (webSocket.wantsToWrite ? Int16(POLLOUT) : 0), revents: 0))
+            }
+            poll(&queries, nfds_t(queries.count), webSockets.isEmpty ? -1 : 500)
+            if queries[0].revents != 0 { drainWakes() }
+            serve(webSockets, queries)
+        }
+    }
+
+    private func drainWakes() {
+        var bytes = [UInt8](repeating: 0, count: 64)
+        while read(wakeRead, &bytes, bytes.count) > 0 {}
+        isAwake.store(false, ordering: .releasing)
+    }
+
+    private func serve(_ webSockets: [WebSocketConnection], _ queries: [pollfd]) {
+        let now = SystemClock().monotonicNanos()
+        var over: [WebSocketConnection] = []
+        for (index, webSocket) in webSockets.enumerated() {
+            if !webSocket.turn(readable: queries[index + 1].revents & ~Int16(POLLOUT) != 0, now: now) { over.append(webSocket) }
+        }
+        guard !over.isEmpty else { return }
+        open.withLock { open in open.removeAll { candidate in over.contains { $0 === candidate } } }
+        for webSocket in over { webSocket.release() }
+    }
+}
