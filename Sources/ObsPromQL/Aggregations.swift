@@ -1,0 +1,239 @@
+// Aggregations fold the columns of a group into one (sum, avg, …), need a step's values together (quantile, count_values), or
+// choose among the series of a group (topk, limitk, …). Groups are found once a series.
+internal import Glibc
+internal import ObsCore
+internal import ObsStore
+
+extension Evaluator {
+    func aggregate(_ node: Aggregation, _ timeline: Timeline) throws(ObsError) -> StepMatrix {
+        switch node.operation {
+        case .topk, .bottomk, .limitk, .limitRatio: return try choose(node, timeline)
+        case .countValues: return try countValues(node, timeline)
+        case .quantile: return try quantile(node, timeline)
+        default: return fold(try vector(node.expression, timeline), node, timeline)
+        }
+    }
+
+    /// Series indices by group, groups in order of their first series.
+    private func groups(_ matrix: StepMatrix, _ node: Aggregation) -> [(labels: Labels, members: [Int])] {
+        let filter = node.without ? LabelFilter(on: false, node.grouping) : LabelFilter(keeping: node.grouping)
+        var groups: [(labels: Labels, members: [Int])] = []
+        var places: [Labels: Int] = [:]
+        for index in matrix.series.indices {
+            let labels = filter(matrix.series[index].labels)
+            if let place = places[labels] {
+                groups[place].members.append(index)
+            } else {
+                places[labels] = groups.count
+                groups.append((labels, [index]))
+            }
+        }
+        return groups
+    }
+
+    // MARK: folds
+
+    private func fold(_ matrix: StepMatrix, _ node: Aggregation, _ timeline: Timeline) -> StepMatrix {
+        var result = StepMatrix()
+        for group in groups(matrix, node) {
+            let columns = group.members.map { matrix.series[$0].values }
+            result.series.append(StepSeries(labels: group.labels, values: folded(columns, node.operation, timeline.count)))
+        }
+        return result
+    }
+
+    private func folded(_ columns: [[Double]], _ operation: AggregationOperator, _ steps: Int) -> [Double] {
+        switch operation {
+        case .sum: return folded(columns, steps, CompensatedSum(), { $0.add($1) }, { $0.value })
+        case .avg: return folded(columns, steps, CompensatedMean(), { $0.add($1) }, { $0.value })
+        case .count: return folded(columns, steps, 0.0, { count, _ in count += 1 }, { $0 })
+        case .group: return folded(columns, steps, 1.0, { _, _ in }, { $0 })
+        case .min: return folded(columns, steps, Double.nan, { least, value in if value < least || least.isNaN { least = value } }, { $0 })
+        case .max: return folded(columns, steps, Double.nan, { most, value in if value > most || most.isNaN { most = value } }, { $0 })
+        case .stddev: return folded(columns, steps, Variance(), { $0.add($1) }, { $0.value.squareRoot() })
+        default: return folded(columns, steps, Variance(), { $0.add($1) }, { $0.value })
+        }
+    }
+
+    @inline(__always)
+    private func folded<State>(
+        _ columns: [[Double]], _ steps: Int, _ initial: State, _ add: (inout State, Double) -> Void, _ value: (State) -> Double
+    ) -> [Double] {
+        var states = [State](repeating: initial, count: steps)
+        var seen = [Bool](repeating: false, count: steps)
+        for column in columns {
+            for step in 0..<steps where !isMissing(column[step]) {
+                add(&states[step], column[step])
+                seen[step] = true
+            }
+        }
+        var result = [Double](repeating: missing, count: steps)
+        for step in 0..<steps where seen[step] { result[step] = value(states[step]) }
+        return result
+    }
+
+    // MARK: a step's values together
+
+    private func quantile(_ node: Aggregation, _ timeline: Timeline) throws(ObsError) -> StepMatrix {
+        guard let parameter = node.parameter else { return StepMatrix() }
+        let ranks = try scalar(parameter, timeline)
+        let matrix = try vector(node.expression, timeline)
+        for rank in ranks where !(rank >= 0 && rank <= 1) { warnQuantile(rank, at: parameter.position) }
+        var result = StepMatrix()
+        for group in groups(matrix, node) {
+            try context.check()
+            var column = [Double](repeating: missing, count: timeline.count)
+            var values: [Double] = []
+            for step in 0..<timeline.count {
+                values.removeAll(keepingCapacity: true)
+                for member in group.members where !isMissing(matrix.series[member].values[step]) { values.append(matrix.series[member].values[step]) }
+                if !values.isEmpty { column[step] = quantileOf(&values, ranks[step]) }
+            }
+            result.series.append(StepSeries(labels: group.labels, values: column))
+        }
+        return result
+    }
+
+    func warnQuantile(_ rank: Double, at position: Position) {
+        warn("quantile value should be between 0 and 1, got \(formatSampleValue(rank))", at: position)
+    }
+
+    private func countValues(_ node: Aggregation, _ timeline: Timeline) throws(ObsError) -> StepMatrix {
+        guard let parameter = node.parameter, case .string(let literal) = parameter.unwrapped else { return StepMatrix() }
+        guard !literal.bytes.isEmpty, String(validating: literal.bytes, as: UTF8.self) != nil else {
+            throw ObsError(.unprocessable, "invalid label name \(goQuoted(literal.bytes))")
+        }
+        let matrix = try vector(node.expression, timeline)
+        let filter = node.without ? LabelFilter(on: false, node.grouping) : LabelFilter(keeping: node.grouping)
+        var counts: [Labels: [Double]] = [:]
+        for series in matrix.series {
+            try context.check()
+            let labels = filter(series.labels)
+            for step in 0..<timeline.count where !isMissing(series.values[step]) {
+                var builder = LabelsBuilder(labels)
+                builder.set(literal.value, formatSampleValue(series.values[step]))
+                let old = counts[builder.labels()]?[step] ?? missing
+                counts[builder.labels(), default: [Double](repeating: missing, count: timeline.count)][step] = isMissing(old) ? 1 : old + 1
+            }
+        }
+        return StepMatrix(series: counts.map { StepSeries(labels: $0.key, values: $0.value) }.sorted { $0.labels < $1.labels })
+    }
+
+    // MARK: choosing among series
+
+    /// `topk`, `bottomk`, `limitk`, `limit_ratio`: series keep their labels; the parameter may differ from step to step.
+    private func choose(_ node: Aggregation, _ timeline: Timeline) throws(ObsError) -> StepMatrix {
+        guard let parameter = node.parameter else { return StepMatrix() }
+        let limits = try scalar(parameter, timeline)
+        if limits.contains(where: \.isNaN) {
+            throw ObsError(.unprocessable, node.operation == .limitRatio ? "Ratio value is NaN" : "Parameter value is NaN")
+        }
+        let matrix = try vector(node.expression, timeline)
+        if node.operation == .limitRatio { return limitRatio(matrix, limits, node, parameter.position) }
+        if let huge = limits.first(where: { abs($0) >= 9.2e18 }) {
+            throw ObsError(.unprocessable, "Scalar value \(formatSampleValue(huge)) overflows int64")
+        }
+        var kept = matrix.series.map { [Double](repeating: missing, count: $0.values.count) }
+        var order: [Int] = []
+        for group in groups(matrix, node) {
+            try context.check()
+            for step in 0..<timeline.count {
+                let present = group.members.filter { !isMissing(matrix.series[$0].values[step]) }
+                let count = Int(min(Double(present.count), max(0, limits[step])))
+                guard count > 0 else { continue }
+                let chosen = first(count, of: present, by: node.operation) { matrix.series[$0].values[step] }
+                for member in chosen { kept[member][step] = matrix.series[member].values[step] }
+                if timeline.count == 1 { order += chosen }
+            }
+        }
+        var result = StepMatrix(isOrdered: timeline.count == 1 && node.operation != .limitk)
+        for index in result.isOrdered ? order : Array(matrix.series.indices) {
+            result.series.append(StepSeries(labels: matrix.series[index].labels, values: kept[index]))
+        }
+        return result
+    }
+
+    /// The `count` members that come first; NaN comes last either way.
+    private func first(_ count: Int, of members: [Int], by operation: AggregationOperator, _ value: (Int) -> Double) -> [Int] {
+        if operation == .limitk { return Array(members.prefix(count)) }
+        let top = operation == .topk
+        func precedes(_ a: (Double, Int), _ b: (Double, Int)) -> Bool {
+            if a.0.isNaN || b.0.isNaN { return !a.0.isNaN || (b.0.isNaN && a.1 < b.1) }
+            return a.0 == b.0 ? a.1 < b.1 : (a.0 > b.0) == top
+        }
+        let ranked = members.enumerated().map { (value($0.element), $0.offset) }
+        return ranked.sorted(by: precedes).prefix(count).map { members[$0.1] }
+    }
+
+    /// A share of all series, the same ones at every step: a series' hash says at which ratio it is in.
+    private func limitRatio(_ matrix: StepMatrix, _ ratios: [Double], _ node: Aggregation, _ position: Position) -> StepMatrix {
+        for ratio in ratios where abs(ratio) > 1 {
+            warn(
+                "ratio value should be between -1 and 1, got \(formatSampleValue(ratio)), capping to \(ratio > 0 ? "1" : "-1")", at: position)
+        }
+        var result = StepMatrix()
+        for var series in matrix.series {
+            let share = Double(hash(series.labels) >> 11) / Double(UInt64(1) << 53)
+            for step in series.values.indices {
+                let ratio = max(-1, min(1, ratios[step]))
+                let isIn = ratio >= 0 ? share < ratio : share >= 1 + ratio
+                if !isIn { series.values[step] = missing }
+            }
+            result.series.append(series)
+        }
+        return result
+    }
+
+    /// FNV-1a with a final mix; only ever compared within one process version.
+    private func hash(_ labels: Labels) -> UInt64 {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in labels.bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        hash = (hash ^ (hash >> 33)) &* 0xff51_afd7_ed55_8ccd
+        hash = (hash ^ (hash >> 33)) &* 0xc4ce_b9fe_1a85_ec53
+        return hash ^ (hash >> 33)
+    }
+}
+
+/// Population variance, step by step (Welford).
+private struct Variance {
+    private var count = 0.0
+    private var mean = 0.0
+    private var sum = 0.0
+
+    mutating func add(_ value: Double) {
+        count += 1
+        if count == 1 {
+            mean = value
+            sum = value.isFinite ? 0 : .nan
+            return
+        }
+        let delta = value - mean
+        mean += delta / count
+        sum += delta * (value - mean)
+    }
+
+    var value: Double { sum / count }
+}
+
+/// Linear interpolation between the neighbours of the rank; NaN sorts below everything.
+func quantileOf(_ values: inout [Double], _ rank: Double) -> Double {
+    if values.isEmpty || rank.isNaN { return .nan }
+    if rank < 0 { return -.infinity }
+    if rank > 1 { return .infinity }
+    values.sort { $0.isNaN ? !$1.isNaN : $0 < $1 }
+    let position = rank * Double(values.count - 1)
+    let lower = max(0, floor(position))
+    let upper = min(Double(values.count - 1), lower + 1)
+    let weight = position - floor(position)
+    return values[Int(lower)] * (1 - weight) + values[Int(upper)] * weight
+}
+
+/// A string literal as Go's %q prints it, bytes that are not UTF-8 as `\xNN`.
+func goQuoted(_ bytes: [UInt8]) -> String {
+    var result = "\""
+    if let text = String(validating: bytes, as: UTF8.self) { return "\"\(escapedForQuotes(text))\"" }
+    for byte in bytes {
+        if byte >= 0x20, byte < 0x7f { result.unicodeScalars.append(Unicode.Scalar(byte)) } else { result += "\\x" + String(byte, radix: 16) }
+    }
+    return result + "\""
+}

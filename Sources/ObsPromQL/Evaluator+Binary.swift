@@ -1,0 +1,216 @@
+// Binary operators. Series are told apart by the labels they match on, once a query: each side's series fall into match
+// groups, and within a group the steps are walked. What Prometheus decides step by step (a group has two candidates, a
+// result twice) is therefore decided step by step here too, with its messages.
+internal import ObsCore
+internal import ObsStore
+
+extension Evaluator {
+    func binary(_ node: BinaryOperation, _ timeline: Timeline) throws(ObsError) -> Value {
+        let left = try evaluate(node.left, timeline)
+        let right = try evaluate(node.right, timeline)
+        let operation = node.operation
+        switch (left, right) {
+        case (.scalar(var column), .scalar(let other)):
+            for step in column.indices { column[step] = operation.arithmetic(column[step], other[step]) }
+            return .scalar(column)
+        case (.vector(let matrix), .scalar(let column)): return .vector(try combine(matrix, column, node, swapped: false))
+        case (.scalar(let column), .vector(let matrix)): return .vector(try combine(matrix, column, node, swapped: true))
+        case (.vector(let left), .vector(let right)):
+            let matching = node.matching ?? VectorMatching()
+            if operation.isSet { return .vector(try combineSets(left, right, operation, matching, timeline)) }
+            var join = VectorJoin(node: node, matching: matching, steps: timeline.count)
+            return .vector(try join.run(left, right, context))
+        default: throw ObsError(.internalError, "unexpected string operand")
+        }
+    }
+
+    /// Vector and scalar. A comparison without `bool` filters: it keeps the vector's values and names.
+    private func combine(_ matrix: StepMatrix, _ column: [Double], _ node: BinaryOperation, swapped: Bool) throws(ObsError) -> StepMatrix {
+        let operation = node.operation
+        let filters = operation.isComparison && !node.returnsBool
+        var builder = MatrixBuilder(capacity: matrix.series.count)
+        for series in matrix.series {
+            var values = series.values
+            for step in values.indices where !isMissing(values[step]) {
+                let (left, right) = swapped ? (column[step], values[step]) : (values[step], column[step])
+                if filters {
+                    if !operation.compares(left, right) { values[step] = missing }
+                } else {
+                    values[step] = operation.arithmetic(left, right)
+                }
+            }
+            try builder.add(filters ? series.labels : LabelFilter.withoutName(series.labels), values)
+        }
+        return builder.matrix
+    }
+
+    /// `and`, `or`, `unless`: a series stays where the other side's match group has (or has not) any value.
+    private func combineSets(
+        _ left: StepMatrix, _ right: StepMatrix, _ operation: BinaryOperator, _ matching: VectorMatching, _ timeline: Timeline
+    ) throws(ObsError) -> StepMatrix {
+        let signature = LabelFilter(on: matching.on, matching.labels)
+        let (guards, filtered) = operation == .or ? (left, right) : (right, left)
+        var groups: [Labels: [Bool]] = [:]
+        for series in guards.series {
+            var present = groups.removeValue(forKey: signature(series.labels)) ?? [Bool](repeating: false, count: timeline.count)
+            for step in 0..<timeline.count where !isMissing(series.values[step]) { present[step] = true }
+            groups[signature(series.labels)] = present
+        }
+        var builder = MatrixBuilder(capacity: left.series.count)
+        if operation == .or { for series in left.series { try builder.add(series.labels, series.values) } }
+        for series in filtered.series {
+            var values = series.values
+            let present = groups[signature(series.labels)]
+            for step in 0..<timeline.count where (present?[step] ?? false) != (operation == .and) { values[step] = missing }
+            try builder.add(series.labels, values)
+        }
+        return builder.matrix
+    }
+}
+
+/// Arithmetic or comparison of two vectors. "One" is the side whose match groups may have one series a step, "many" the other.
+private struct VectorJoin {
+    /// Series of both sides with the same matching labels.
+    struct Group {
+        var labels: Labels
+        var many: [Int] = []
+        var one: [Int] = []
+    }
+
+    let node: BinaryOperation
+    let matching: VectorMatching
+    let steps: Int
+    private var results: [StepSeries] = []
+    /// Steps at which a result was computed, even if a comparison dropped it.
+    private var computed: [[Bool]] = []
+    private var places: [Labels: Int] = [:]
+
+    init(node: BinaryOperation, matching: VectorMatching, steps: Int) {
+        self.node = node
+        self.matching = matching
+        self.steps = steps
+    }
+
+    private var swapped: Bool { matching.cardinality == .oneToMany }
+    private var fillMany: Double? { swapped ? matching.fillRight : matching.fillLeft }
+    private var fillOne: Double? { swapped ? matching.fillLeft : matching.fillRight }
+    private var filters: Bool { node.operation.isComparison && !node.returnsBool }
+
+    mutating func run(_ left: StepMatrix, _ right: StepMatrix, _ context: QueryContext) throws(ObsError) -> StepMatrix {
+        let (many, one) = swapped ? (right.series, left.series) : (left.series, right.series)
+        let occupied = fillMany == nil && fillOne == nil ? occupiedSteps(many) : nil
+        for group in groups(many, one) {
+            try context.check()
+            if group.many.isEmpty, fillMany == nil, group.one.count < 2 { continue }
+            if group.one.isEmpty, fillOne == nil { continue }
+            try join(group, many, one, occupied)
+        }
+        // Series of different groups may get the same labels, but not at the same step.
+        return StepMatrix(series: results.filter { $0.values.contains { !isMissing($0) } })
+    }
+
+    /// Steps at which the "many" side has any value: elsewhere Prometheus looks for no duplicates.
+    private func occupiedSteps(_ many: [StepSeries]) -> [Bool] {
+        var occupied = [Bool](repeating: false, count: steps)
+        for series in many {
+            for step in 0..<steps where !isMissing(series.values[step]) { occupied[step] = true }
+        }
+        return occupied
+    }
+
+    private func groups(_ many: [StepSeries], _ one: [StepSeries]) -> [Group] {
+        let signature = LabelFilter(on: matching.on, matching.labels)
+        var groups: [Group] = []
+        var places: [Labels: Int] = [:]
+        func place(_ labels: Labels) -> Int {
+            let key = signature(labels)
+            if let place = places[key] { return place }
+            places[key] = groups.count
+            groups.append(Group(labels: key))
+            return groups.count - 1
+        }
+        for index in many.indices { groups[place(many[index].labels)].many.append(index) }
+        for index in one.indices { groups[place(one[index].labels)].one.append(index) }
+        return groups
+    }
+
+    private mutating func join(_ group: Group, _ many: [StepSeries], _ one: [StepSeries], _ occupied: [Bool]?) throws(ObsError) {
+        let partner = try partners(group, one, occupied)
+        var matched = [Bool](repeating: false, count: steps)
+        for index in group.many {
+            var place = -1
+            var placedFor = -2
+            for step in 0..<steps where !isMissing(many[index].values[step]) {
+                let other = partner[step]
+                guard other >= 0 || fillOne != nil else { continue }
+                if other != placedFor {
+                    place = self.place(result(many[index].labels, other >= 0 ? one[other].labels : group.labels))
+                    placedFor = other
+                }
+                if matching.cardinality == .oneToOne, matched[step] {
+                    throw ObsError(.unprocessable, "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)")
+                }
+                matched[step] = true
+                try store(many[index].values[step], other >= 0 ? one[other].values[step] : fillOne ?? 0, at: step, in: place)
+            }
+        }
+        guard let fillMany else { return }
+        for step in 0..<steps where partner[step] >= 0 && !matched[step] {
+            let place = self.place(result(group.labels, one[partner[step]].labels))
+            try store(fillMany, one[partner[step]].values[step], at: step, in: place)
+        }
+    }
+
+    /// For each step the group's series of the "one" side that has a value; -1 for none.
+    private func partners(_ group: Group, _ one: [StepSeries], _ occupied: [Bool]?) throws(ObsError) -> [Int] {
+        var partner = [Int](repeating: -1, count: steps)
+        for index in group.one {
+            for step in 0..<steps where !isMissing(one[index].values[step]) {
+                if partner[step] >= 0, occupied?[step] ?? true {
+                    let pair = [one[partner[step]].labels, one[index].labels].sorted()
+                    throw ObsError(
+                        .unprocessable,
+                        "found duplicate series for the match group \(group.labels) on the \(swapped ? "left" : "right") hand-side of the operation: "
+                            + "[\(pair[0]), \(pair[1])];many-to-many matching not allowed: matching labels must be unique on one side")
+                }
+                partner[step] = index
+            }
+        }
+        return partner
+    }
+
+    private mutating func store(_ many: Double, _ one: Double, at step: Int, in place: Int) throws(ObsError) {
+        let (left, right) = swapped ? (one, many) : (many, one)
+        if computed[place][step] {
+            throw ObsError(.unprocessable, "multiple matches for labels: grouping labels must ensure unique matches")
+        }
+        computed[place][step] = true
+        if filters {
+            if node.operation.compares(left, right) { results[place].values[step] = left }
+        } else {
+            results[place].values[step] = node.operation.arithmetic(left, right)
+        }
+    }
+
+    private mutating func place(_ labels: Labels) -> Int {
+        if let place = places[labels] { return place }
+        places[labels] = results.count
+        results.append(StepSeries(labels: labels, values: [Double](repeating: missing, count: steps)))
+        computed.append([Bool](repeating: false, count: steps))
+        return results.count - 1
+    }
+
+    /// Labels of a result: the "many" side's, without the name unless a filter keeps it, with those `group_left` takes over.
+    private func result(_ many: Labels, _ one: Labels) -> Labels {
+        var labels = filters ? many : LabelFilter.withoutName(many)
+        if matching.cardinality == .oneToOne {
+            labels = matching.on ? LabelFilter(keeping: matching.labels)(labels) : LabelFilter(removing: matching.labels)(labels)
+        }
+        if !matching.include.isEmpty {
+            var builder = LabelsBuilder(labels)
+            for name in matching.include { builder.set(name, one[name] ?? "") }
+            labels = builder.labels()
+        }
+        return labels
+    }
+}

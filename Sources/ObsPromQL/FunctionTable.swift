@@ -1,0 +1,140 @@
+// Every function of the language: name, types, how it is carried out. The parser checks calls against this table and the
+// evaluator looks nothing else up.
+internal import Glibc
+internal import ObsCore
+internal import ObsStore
+
+package struct Function: Sendable {
+    package let name: String
+    package let arguments: [ValueType]
+    /// How many times the last argument may be given beyond leaving it out; -1: any number. 0: all arguments, exactly.
+    package let variadic: Int
+    package let returns: ValueType
+    /// The result depends on the step's time even if every argument is pinned by `@`.
+    let usesEvaluationTime: Bool
+    let body: FunctionBody
+
+    init(
+        _ name: String, _ arguments: [ValueType], variadic: Int = 0, returns: ValueType = .vector, usesEvaluationTime: Bool = false, _ body: FunctionBody
+    ) {
+        self.name = name
+        self.arguments = arguments
+        self.variadic = variadic
+        self.returns = returns
+        self.usesEvaluationTime = usesEvaluationTime
+        self.body = body
+    }
+}
+
+enum FunctionBody: Sendable {
+    /// Each value of an instant vector by itself.
+    case elementwise(@Sendable (Double) -> Double)
+    /// A calendar field of each value as a Unix time; of the step's time without an argument.
+    case calendar(@Sendable (CalendarTime) -> Double)
+    /// A window of one range vector, with scalar parameters.
+    case window(keepsName: Bool, WindowFunction)
+    case whole(@Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value)
+}
+
+let functionTable: [String: Function] = {
+    var table: [String: Function] = [:]
+    for function in elementwiseFunctions + calendarFunctions + vectorFunctions + labelFunctions { table[function.name] = function }
+    for (name, parameters, keepsName, body) in windowFunctions {
+        var arguments = [ValueType.matrix] + [ValueType](repeating: .scalar, count: parameters)
+        if name == "quantile_over_time" { arguments.reverse() }
+        table[name] = Function(name, arguments, usesEvaluationTime: name == "predict_linear", .window(keepsName: keepsName, body))
+    }
+    return table
+}()
+
+private let elementwiseFunctions: [Function] = {
+    let bodies: [(String, @Sendable (Double) -> Double)] = [
+        ("abs", { abs($0) }), ("ceil", { ceil($0) }), ("floor", { floor($0) }), ("sqrt", { $0.squareRoot() }), ("exp", { exp($0) }), ("ln", { log($0) }),
+        ("log2", { log2($0) }), ("log10", { log10($0) }), ("sgn", { $0 < 0 ? -1 : $0 > 0 ? 1 : $0 }), ("sin", { sin($0) }), ("cos", { cos($0) }),
+        ("tan", { tan($0) }), ("asin", { asin($0) }), ("acos", { acos($0) }), ("atan", { atan($0) }), ("sinh", { sinh($0) }), ("cosh", { cosh($0) }),
+        ("tanh", { tanh($0) }), ("asinh", { asinh($0) }), ("acosh", { acosh($0) }), ("atanh", { atanh($0) }), ("deg", { $0 * 180 / .pi }),
+        ("rad", { $0 * .pi / 180 }),
+    ]
+    return bodies.map { Function($0.0, [.vector], .elementwise($0.1)) }
+}()
+
+/// A Unix time in UTC, taken apart.
+struct CalendarTime: Sendable {
+    let days: Int
+    let secondOfDay: Int
+    let year: Int
+    let month: Int
+    let day: Int
+
+    /// Nil for what is no time: NaN, infinities, numbers past any calendar.
+    init?(seconds: Double) {
+        guard seconds.isFinite, abs(seconds) < 1e14 else { return nil }
+        let whole = Int64(seconds)
+        days = Int(floorDivide(whole, 86_400))
+        secondOfDay = Int(whole) - days * 86_400
+        (year, month, day) = civilFromDays(days)
+    }
+
+    var dayOfYear: Int { days - daysFromCivil(year: year, month: 1, day: 1) + 1 }
+    /// Sunday is 0.
+    var dayOfWeek: Int { ((days + 4) % 7 + 7) % 7 }
+    var daysInMonth: Int {
+        (month == 12 ? daysFromCivil(year: year + 1, month: 1, day: 1) : daysFromCivil(year: year, month: month + 1, day: 1))
+            - daysFromCivil(year: year, month: month, day: 1)
+    }
+}
+
+private let calendarFunctions: [Function] = {
+    let bodies: [(String, @Sendable (CalendarTime) -> Double)] = [
+        ("minute", { Double($0.secondOfDay / 60 % 60) }), ("hour", { Double($0.secondOfDay / 3600) }), ("day_of_week", { Double($0.dayOfWeek) }),
+        ("day_of_month", { Double($0.day) }), ("day_of_year", { Double($0.dayOfYear) }), ("days_in_month", { Double($0.daysInMonth) }),
+        ("month", { Double($0.month) }), ("year", { Double($0.year) }),
+    ]
+    return bodies.map { Function($0.0, [.vector], variadic: 1, usesEvaluationTime: true, .calendar($0.1)) }
+}()
+
+extension Evaluator {
+    func call(_ call: Call, _ timeline: Timeline) throws(ObsError) -> Value {
+        switch call.function.body {
+        case .elementwise(let body): return .vector(try mapped(try vector(call.arguments[0], timeline), body))
+        case .calendar(let body): return .vector(try calendar(call, timeline, body))
+        case .window(let keepsName, let body): return .vector(try window(call, timeline, keepsName, body))
+        case .whole(let body): return try body(self, call, timeline)
+        }
+    }
+
+    private func calendar(_ call: Call, _ timeline: Timeline, _ body: (CalendarTime) -> Double) throws(ObsError) -> StepMatrix {
+        func field(_ seconds: Double) -> Double { CalendarTime(seconds: seconds).map(body) ?? .nan }
+        guard let argument = call.arguments.first else {
+            return StepMatrix(series: [StepSeries(labels: .empty, values: timesInSeconds(timeline).map(field))])
+        }
+        return try mapped(try vector(argument, timeline), field)
+    }
+
+    /// Slides the window over each series of the range vector as the store hands it out.
+    private func window(_ call: Call, _ timeline: Timeline, _ keepsName: Bool, _ body: WindowFunction) throws(ObsError) -> StepMatrix {
+        var parameters: [[Double]] = []
+        for argument in call.arguments where argument.type == .scalar { parameters.append(try scalar(argument, timeline)) }
+        guard let range = call.arguments.first(where: { $0.type == .matrix }) else { return StepMatrix() }
+        if call.function.name == "quantile_over_time" {
+            for rank in parameters[0] where !(rank >= 0 && rank <= 1) { warnQuantile(rank, at: call.arguments[0].position) }
+        }
+        let wantsCounter = call.function.name == "rate" || call.function.name == "increase"
+        var builder = MatrixBuilder()
+        try forEachSeries(range, timeline) { (frame, samples) throws(ObsError) in
+            let column = try slide(samples, frame, timeline, parameters.first, parameters.count > 1 ? parameters[1] : nil, body)
+            guard column.contains(where: { !isMissing($0) }) else { return }
+            if wantsCounter { informIfNoCounter(samples.labels["__name__"] ?? "", range.position) }
+            try charge(columns: 1, timeline)
+            try builder.add(keepsName ? samples.labels : LabelFilter.withoutName(samples.labels), column)
+        }
+        return builder.matrix
+    }
+
+    private func informIfNoCounter(_ name: String, _ position: Position) {
+        if name.isEmpty || ["_total", "_sum", "_count", "_bucket"].contains(where: name.hasSuffix) { return }
+        inform("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"\(name)\"", at: position)
+    }
+
+    func timesInSeconds(_ timeline: Timeline) -> [Double] { (0..<timeline.count).map { Double(timeline[$0]) / 1000 } }
+}

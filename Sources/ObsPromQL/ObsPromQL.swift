@@ -1,1 +1,0 @@
-// ObsPromQL: see docs/ARCHITECTURE.md.

@@ -1,0 +1,62 @@
+// What expressions evaluate to between selector and answer: columns over the steps of the query, one a series. A step without
+// a value holds the stale marker's bits: no result can be that NaN, since stale samples never leave a selector, and
+// arithmetic never makes it (it is a signalling NaN). So a column is one array of doubles, with no bitmap beside it.
+internal import ObsCore
+
+/// The instants an expression is evaluated at, milliseconds: `start`, `start + step`, … A step of 0 repeats one instant.
+struct Timeline {
+    var start: Int64
+    var step: Int64
+    var count: Int
+
+    var last: Int64 { self[count - 1] }
+    subscript(_ index: Int) -> Int64 { start &+ Int64(index) &* step }
+    func shifted(by millis: Int64) -> Timeline { Timeline(start: start &+ millis, step: step, count: count) }
+}
+
+let missing = Double(bitPattern: 0x7ff0_0000_0000_0002)
+@inline(__always) func isMissing(_ value: Double) -> Bool { value.bitPattern == 0x7ff0_0000_0000_0002 }
+
+struct StepSeries {
+    var labels: Labels
+    /// One value a step, or `missing`.
+    var values: [Double]
+}
+
+struct StepMatrix {
+    var series: [StepSeries] = []
+    /// The order of `series` means something (`sort`, `topk`) and is kept in an instant query's answer.
+    var isOrdered = false
+}
+
+enum Value {
+    case scalar([Double])
+    case string(String)
+    case vector(StepMatrix)
+}
+
+/// Collects series whose labels an operation changed: equal label sets become one series, unless both have a value at the same step.
+struct MatrixBuilder {
+    private(set) var matrix = StepMatrix()
+    private var places: [Labels: Int] = [:]
+
+    init(capacity: Int = 0) {
+        matrix.series.reserveCapacity(capacity)
+        places.reserveCapacity(capacity)
+    }
+
+    /// - Throws: `.unprocessable` when two series clash.
+    mutating func add(_ labels: Labels, _ values: [Double]) throws(ObsError) {
+        guard let place = places[labels] else {
+            places[labels] = matrix.series.count
+            matrix.series.append(StepSeries(labels: labels, values: values))
+            return
+        }
+        for step in values.indices where !isMissing(values[step]) {
+            if !isMissing(matrix.series[place].values[step]) { throw duplicateLabelset }
+            matrix.series[place].values[step] = values[step]
+        }
+    }
+}
+
+let duplicateLabelset = ObsError(.unprocessable, "vector cannot contain metrics with the same labelset")
