@@ -1,1 +1,0 @@
-// ObsRules: see docs/ARCHITECTURE.md.
