@@ -6,7 +6,7 @@ struct AnyValue {
 
     var kind = Kind.empty
     /// Text, bytes, or the message of an array or map.
-    var slice = UnsafeRawBufferPointer(start: nil, count: 0)
+    var slice = UnsafeRawBufferPointer.nothing
     /// Bool (0 or 1), integer or the bit pattern of a double.
     var bits: UInt64 = 0
 
@@ -115,7 +115,7 @@ struct AnyValue {
 
 /// An OTLP `KeyValue` in place.
 struct KeyValue {
-    var key = UnsafeRawBufferPointer(start: nil, count: 0)
+    var key = UnsafeRawBufferPointer.nothing
     var value = AnyValue()
 
     /// Reads the message the reader stands at. Failure is the reader's.

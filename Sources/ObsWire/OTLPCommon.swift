@@ -6,8 +6,8 @@ internal import ObsCore
 /// The head of a resource or scope group, gathered before its records: protobuf lets fields come in any order, and encoders put the schema URL last.
 struct OTLPGroup {
     /// The `Resource` or `InstrumentationScope` message; empty when absent.
-    var head = UnsafeRawBufferPointer(start: nil, count: 0)
-    var schemaURL = UnsafeRawBufferPointer(start: nil, count: 0)
+    var head = UnsafeRawBufferPointer.nothing
+    var schemaURL = UnsafeRawBufferPointer.nothing
 
     init(_ group: ProtobufReader) {
         var reader = group
@@ -91,8 +91,8 @@ struct OTLPTables {
 
 /// The plain fields of an `InstrumentationScope` in place.
 struct OTLPScope {
-    var name = UnsafeRawBufferPointer(start: nil, count: 0)
-    var version = UnsafeRawBufferPointer(start: nil, count: 0)
+    var name = UnsafeRawBufferPointer.nothing
+    var version = UnsafeRawBufferPointer.nothing
     var droppedAttributes: UInt32 = 0
 
     /// Nil when the message is malformed.

@@ -106,13 +106,12 @@ private struct SpanDecoder: ~Copyable {
     }
 
     private mutating func decodeSpan(_ reader: inout ProtobufReader, resource: UInt32, scope: UInt32) {
-        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
-        var traceBytes = nothing
-        var spanBytes = nothing
-        var parentBytes = nothing
-        var name = nothing
-        var traceState = nothing
-        var statusMessage = nothing
+        var traceBytes = UnsafeRawBufferPointer.nothing
+        var spanBytes = UnsafeRawBufferPointer.nothing
+        var parentBytes = UnsafeRawBufferPointer.nothing
+        var name = UnsafeRawBufferPointer.nothing
+        var traceState = UnsafeRawBufferPointer.nothing
+        var statusMessage = UnsafeRawBufferPointer.nothing
         var start: UInt64 = 0
         var end: UInt64 = 0
         var kind: UInt64 = 0
@@ -148,7 +147,7 @@ private struct SpanDecoder: ~Copyable {
         guard !reader.failed else { return }
         guard let traceID = TraceID(bytes: traceBytes), !traceID.isNone, let spanID = SpanID(spanBytes: spanBytes), spanID != 0 else {
             arena.truncate(to: attributes.start)
-            result.reject(1, Self.reason(traceBytes, spanBytes, name))
+            result.reject(1, Self.reason(traceBytes, name))
             return
         }
         let attributeRange = arena.range(from: attributes.start)
@@ -162,11 +161,12 @@ private struct SpanDecoder: ~Copyable {
             resource: resource, scope: scope)
     }
 
-    private static func reason(_ trace: UnsafeRawBufferPointer, _ span: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer) -> String {
+    private static func reason(_ trace: UnsafeRawBufferPointer, _ name: UnsafeRawBufferPointer) -> String {
         let title = "span \(quoted(String(decoding: name.prefix(200), as: UTF8.self)))"
-        guard let traceID = TraceID(bytes: trace) else { return "\(title): trace_id has \(trace.count) bytes, must have 16" }
-        if traceID.isNone { return "\(title): trace_id is all zero" }
-        return span.count == 8 ? "\(title): span_id is all zero" : "\(title): span_id has \(span.count) bytes, must have 8"
+        guard let traceID = TraceID(bytes: trace), !traceID.isNone else {
+            return "\(title): trace_id must have 16 bytes (32 hexadecimal digits in JSON), not all zero"
+        }
+        return "\(title): span_id must have 8 bytes (16 hexadecimal digits in JSON), not all zero"
     }
 
     private mutating func internDropped(_ attributes: UInt64, _ events: UInt64, _ links: UInt64) -> ByteRange {
@@ -193,7 +193,7 @@ private struct SpanDecoder: ~Copyable {
     private mutating func decodeEvent(_ parent: inout ProtobufReader) {
         var reader = parent.message()
         var time: UInt64 = 0
-        var name = UnsafeRawBufferPointer(start: nil, count: 0)
+        var name = UnsafeRawBufferPointer.nothing
         var dropped: UInt64 = 0
         inner.truncate(to: 0)
         innerAttributes.begin(inner)
@@ -218,7 +218,7 @@ private struct SpanDecoder: ~Copyable {
     /// A link without valid ids leads nowhere: it is left out.
     private mutating func decodeLink(_ parent: inout ProtobufReader) {
         var reader = parent.message()
-        var traceBytes = UnsafeRawBufferPointer(start: nil, count: 0)
+        var traceBytes = UnsafeRawBufferPointer.nothing
         var spanBytes = traceBytes
         var state = traceBytes
         var dropped: UInt64 = 0

@@ -94,7 +94,7 @@ package struct ProtobufReader {
         let length = varint()
         guard !failed, length <= UInt64(remaining) else {
             fail()
-            return UnsafeRawBufferPointer(start: nil, count: 0)
+            return .nothing
         }
         defer { cursor += Int(length) }
         return UnsafeRawBufferPointer(start: cursor, count: Int(length))
@@ -147,3 +147,8 @@ package struct ProtobufTag: RawRepresentable, Equatable, Sendable {
 
 /// Lets `switch reader.tag` name its fields: `case .field(1, .length)`.
 package func ~= (pattern: ProtobufTag, tag: ProtobufTag) -> Bool { pattern.rawValue == tag.rawValue }
+
+extension UnsafeRawBufferPointer {
+    /// No bytes.
+    package static var nothing: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }
+}

@@ -40,14 +40,15 @@ package struct ProtobufWriter {
     package mutating func string(_ field: UInt32, _ value: String) { bytes(field, value.utf8) }
 
     /// An embedded message, or a packed repeated field; what `body` appends becomes its content.
-    package mutating func message(_ field: UInt32, _ body: (inout ProtobufWriter) -> Void) {
+    package mutating func message<E: Error>(_ field: UInt32, _ body: (inout ProtobufWriter) throws(E) -> Void) throws(E) {
         tag(field, .length)
+        // The length is known only afterwards. Most take one byte: only content of 128 bytes and more has to move.
         let start = bytes.count
-        body(&self)
-        // The length is known only now; most are one byte, so that the content moves little.
+        bytes.append(0)
+        try body(&self)
         var length: [UInt8] = []
-        length.appendVarint(UInt64(bytes.count - start))
-        bytes.insert(contentsOf: length, at: start)
+        length.appendVarint(UInt64(bytes.count - start - 1))
+        bytes.replaceSubrange(start...start, with: length)
     }
 
     /// One element of a packed repeated `fixed64` or `double`.

@@ -1,0 +1,119 @@
+internal import ObsCore
+
+// How OpenTelemetry names become Prometheus names (OpenTelemetry's "Prometheus compatibility", Prometheus' OTLP receiver with "underscore escaping with suffixes").
+
+/// How metric names are translated.
+package enum MetricNaming: String, Sendable {
+    /// `http.server.duration` in ms → `http_server_duration_milliseconds`.
+    case suffixes
+    /// `http.server.duration` → `http_server_duration`.
+    case noSuffixes
+    /// As it came; Prometheus 3 can query `{"http.server.duration"}`.
+    case unchanged
+}
+
+package enum PrometheusNames {
+    package enum MetricShape: Sendable { case monotonicSum, gauge, other }
+
+    /// The metric's name; empty when nothing of it can be kept.
+    package static func metric(_ name: String, unit: String, shape: MetricShape, naming: MetricNaming = .suffixes) -> String {
+        if naming == .unchanged { return name }
+        var tokens = name.utf8.split { !isTokenByte($0) }.map { String(decoding: $0, as: UTF8.self) }
+        if naming == .suffixes {
+            addUnit(unit, to: &tokens)
+            if shape == .monotonicSum { moveToEnd("total", &tokens) }
+            if shape == .gauge, unit == "1" { moveToEnd("ratio", &tokens) }
+        }
+        let joined = tokens.joined(separator: "_")
+        guard let first = joined.utf8.first else { return "" }
+        return isDigit(first) ? "_" + joined : joined
+    }
+
+    /// The unit in words: `By/s` → `bytes_per_second`; empty when it has none.
+    package static func unit(_ unit: String) -> String {
+        let (main, per) = unitWords(unit)
+        return [main, per.isEmpty ? "" : "per_" + per].filter { !$0.isEmpty }.joined(separator: "_")
+    }
+
+    private static func addUnit(_ unit: String, to tokens: inout [String]) {
+        let (main, per) = unitWords(unit)
+        let addsMain = !main.isEmpty && !tokens.contains(main)
+        let addsPer = !per.isEmpty && !tokens.contains(per)
+        if addsMain { tokens.append(main) }
+        if addsPer { tokens += ["per", per] }
+    }
+
+    private static func moveToEnd(_ word: String, _ tokens: inout [String]) {
+        tokens.removeAll { $0 == word }
+        tokens.append(word)
+    }
+
+    /// Words of the unit before and after the first `/`. Annotations (`{requests}`) are no units.
+    private static func unitWords(_ unit: String) -> (main: String, per: String) {
+        let parts = unit.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
+        func word(_ index: Int, _ known: [String: String]) -> String {
+            guard index < parts.count else { return "" }
+            let part = parts[index].trimmingSpaces
+            if part.isEmpty || part.utf8.contains(where: { $0 == UInt8(ascii: "{") || $0 == UInt8(ascii: "}") }) { return "" }
+            return known[part] ?? part.utf8.split { !isLetterOrDigit($0) }.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "_")
+        }
+        return (word(0, mainUnits), word(1, perUnits))
+    }
+
+    private static let mainUnits = [
+        "d": "days", "h": "hours", "min": "minutes", "s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "By": "bytes",
+        "KiBy": "kibibytes", "MiBy": "mebibytes", "GiBy": "gibibytes", "TiBy": "tebibytes", "kBy": "kilobytes", "KBy": "kilobytes", "MBy": "megabytes",
+        "GBy": "gigabytes", "TBy": "terabytes", "m": "meters", "V": "volts", "A": "amperes", "J": "joules", "W": "watts", "g": "grams", "Cel": "celsius",
+        "Hz": "hertz", "%": "percent", "1": "",
+    ]
+    private static let perUnits = ["s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "mo": "month", "y": "year"]
+
+    private static func isTokenByte(_ byte: UInt8) -> Bool { isLetterOrDigit(byte) || byte == UInt8(ascii: ":") }
+
+    /// A bound or quantile as OpenMetrics writes it, so that `le="1.0"` is the same series whether scraped or pushed: `0.5`, `1.0`, `1e+06`, `+Inf`.
+    package static func bound(_ value: Double) -> String {
+        if !value.isFinite { return formatSampleValue(value) }
+        if value == 0 { return value.sign == .minus ? "-0.0" : "0.0" }
+        let (digits, exponent) = decimalDigits(abs(value))
+        let sign = value < 0 ? "-" : ""
+        let power = exponent - 1
+        // Go's 'g' with shortest digits.
+        if power < -4 || power >= 6 {
+            let fraction = digits.count > 1 ? "." + digits.dropFirst() : ""
+            return "\(sign)\(digits.prefix(1))\(fraction)e\(power < 0 ? "-" : "+")\(padded(abs(power), 2))"
+        }
+        let text = formatSampleValue(value)
+        return text.utf8.contains(UInt8(ascii: ".")) ? text : text + ".0"
+    }
+}
+
+/// An attribute key as a label name: each character but letters, digits and `_` becomes `_`, a leading digit gets `key_` before it, a leading single `_` gets `key`.
+package func sanitizedLabelName(_ key: UnsafeRawBufferPointer) -> [UInt8] {
+    var name: [UInt8] = []
+    name.reserveCapacity(key.count + 4)
+    appendSanitized(key, to: &name)
+    if let first = name.first, isDigit(first) {
+        name.insert(contentsOf: "key_".utf8, at: 0)
+    } else if name.first == UInt8(ascii: "_"), name.count == 1 || name[1] != UInt8(ascii: "_") {
+        name.insert(contentsOf: "key".utf8, at: 0)
+    }
+    return name
+}
+
+/// One `_` for each character that is no letter, digit or `_`: continuation bytes of UTF-8 add nothing.
+func appendSanitized(_ key: UnsafeRawBufferPointer, to name: inout [UInt8]) {
+    for byte in key where byte & 0xc0 != 0x80 { name.append(isLetterOrDigit(byte) ? byte : UInt8(ascii: "_")) }
+}
+
+private func isDigit(_ byte: UInt8) -> Bool { byte &- UInt8(ascii: "0") < 10 }
+private func isLetter(_ byte: UInt8) -> Bool { (byte | 0x20) &- UInt8(ascii: "a") < 26 }
+private func isLetterOrDigit(_ byte: UInt8) -> Bool { isLetter(byte) || isDigit(byte) }
+
+extension Substring {
+    fileprivate var trimmingSpaces: String {
+        var rest = self
+        while rest.first == " " { rest.removeFirst() }
+        while rest.last == " " { rest.removeLast() }
+        return String(rest)
+    }
+}
