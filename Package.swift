@@ -70,9 +70,9 @@ let package = Package(
         // 3.-4. the keeping side
         module("ObsEncoding", path: "Storage/Encoding", ["ObsCore", "ObsCompress", "ObsHash"]),
         module("ObsDisk", path: "Storage/Disk", ["ObsCore"]),
-        module("ObsWAL", path: "Storage/WAL", ["ObsCore", "ObsEncoding", "ObsDisk", "ObsHash"]),
+        module("ObsWAL", path: "Storage/WAL", ["ObsCore", "ObsCompress", "ObsDisk", "ObsHash"]),
         module("ObsSegment", path: "Storage/Segment", ["ObsCore", "ObsEncoding", "ObsDisk", "ObsHash", "ObsStore"]),
-        module("ObsIndex", path: "Storage/Index", ["ObsCore", "CSQLite"]),
+        module("ObsIndex", path: "Storage/Index", exclude: ["schema"], ["ObsCore", "CSQLite"]),
         module(
             "ObsEngine", path: "Storage/Engine",
             ["ObsCore", "ObsStore", "ObsEncoding", "ObsDisk", "ObsWAL", "ObsSegment", "ObsIndex", "ObsHash"]),
