@@ -247,3 +247,20 @@ package indirect enum DurationExpression: Sendable {
         }
     }
 }
+
+extension Expression {
+    /// Every selector within, in reading order.
+    package var selectors: [VectorSelector] {
+        switch self {
+        case .number, .string: []
+        case .selector(let node): [node]
+        case .range(let node): [node.selector]
+        case .subquery(let node): node.expression.selectors
+        case .call(let node): node.arguments.flatMap(\.selectors)
+        case .aggregation(let node): (node.parameter?.selectors ?? []) + node.expression.selectors
+        case .binary(let node): node.left.selectors + node.right.selectors
+        case .unary(let node): node.operand.selectors
+        case .parentheses(let inner, _): inner.selectors
+        }
+    }
+}

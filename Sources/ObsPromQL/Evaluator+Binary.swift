@@ -92,8 +92,9 @@ private struct VectorJoin {
     }
 
     private var swapped: Bool { matching.cardinality == .oneToMany }
-    private var fillMany: Double? { swapped ? matching.fillRight : matching.fillLeft }
-    private var fillOne: Double? { swapped ? matching.fillLeft : matching.fillRight }
+    /// Prometheus swaps the sides of `group_right` before it fills: its `fill_left` stands in for the "many" side, too.
+    private var fillMany: Double? { matching.fillLeft }
+    private var fillOne: Double? { matching.fillRight }
     private var filters: Bool { node.operation.isComparison && !node.returnsBool }
 
     mutating func run(_ left: StepMatrix, _ right: StepMatrix, _ context: QueryContext) throws(ObsError) -> StepMatrix {
