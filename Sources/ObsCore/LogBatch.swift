@@ -10,7 +10,8 @@ package struct LogBatch: Sendable {
     package var streams: [ByteRange] = []
     /// Attribute lists of resources. Entry 0 is always the empty one.
     package var resources: [ByteRange] = [.empty]
-    /// Instrumentation scopes as attribute lists: `name` and `version` first when present, then the scope's own attributes under `attr.<key>`. Entry 0 is empty.
+    /// Instrumentation scopes as attribute lists: `name`, `version`, `schema_url`, `resource_schema_url` (texts) and `dropped_attributes_count` (int)
+    /// first where present, then the scope's own attributes under `attr.<key>`. Entry 0 is empty.
     package var scopes: [ByteRange] = [.empty]
 
     // Rows

@@ -1,1 +1,0 @@
-#include "obs_protobufs.h"
