@@ -37,10 +37,10 @@ final class StreamBody: @unchecked Sendable {  // all but `exchange` under `lock
         }
     }
 
-    /// What was queued before `.finished` is still sent; `.gone` cuts the connection.
+    /// What was queued before `.finished` is still sent; `.gone` cuts the connection. The first end counts.
     func end(_ how: End) {
         lock.withLock { _ in
-            guard ended != .gone, ended == nil || how == .gone else { return }
+            guard ended == nil else { return }
             ended = how
             if how == .gone {
                 pieces = []

@@ -7,7 +7,12 @@ internal import Synchronization
 final class WebSocketLoop: Sendable {
     static let shared = WebSocketLoop()
 
-    private let open = Mutex<[WebSocketConnection]>([])
+    private struct State {
+        var open: [WebSocketConnection] = []
+        /// One was added; it may have come with bytes that no poll will announce.
+        var hasNew = false
+    }
+    private let state = Mutex(State())
     /// Whether a wake-up is under way already; saves the write for most messages of a burst.
     private let isAwake = Atomic<Bool>(false)
     private let wakeRead: Int32
@@ -25,7 +30,10 @@ final class WebSocketLoop: Sendable {
     }
 
     func add(_ webSocket: WebSocketConnection) {
-        open.withLock { $0.append(webSocket) }
+        state.withLock { state in
+            state.open.append(webSocket)
+            state.hasNew = true
+        }
         wake()
     }
 
@@ -38,13 +46,16 @@ final class WebSocketLoop: Sendable {
     private func run() {
         var queries: [pollfd] = []
         while true {
-            let webSockets = open.withLock { $0 }
+            let (webSockets, hasNew) = state.withLock { state in
+                defer { state.hasNew = false }
+                return (state.open, state.hasNew)
+            }
             queries.removeAll(keepingCapacity: true)
             queries.append(pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0))
             for webSocket in webSockets {
                 queries.append(pollfd(fd: webSocket.socket, events: Int16(POLLIN) | (webSocket.wantsToWrite ? Int16(POLLOUT) : 0), revents: 0))
             }
-            poll(&queries, nfds_t(queries.count), webSockets.isEmpty ? -1 : 500)
+            poll(&queries, nfds_t(queries.count), hasNew ? 0 : webSockets.isEmpty ? -1 : 500)
             if queries[0].revents != 0 { drainWakes() }
             serve(webSockets, queries)
         }
@@ -63,7 +74,7 @@ final class WebSocketLoop: Sendable {
             if !webSocket.turn(readable: queries[index + 1].revents & ~Int16(POLLOUT) != 0, now: now) { over.append(webSocket) }
         }
         guard !over.isEmpty else { return }
-        open.withLock { open in open.removeAll { candidate in over.contains { $0 === candidate } } }
+        state.withLock { state in state.open.removeAll { candidate in over.contains { $0 === candidate } } }
         for webSocket in over { webSocket.release() }
     }
 }
