@@ -1,0 +1,246 @@
+internal import ObsCore
+internal import ObsNet
+internal import ObsWire
+
+/// One line as the APIs give it.
+struct LogLine {
+    var timeNanos: Int64
+    var labels: [(name: String, value: String)]
+    var line: String
+
+    func label(_ name: String) -> String? { labels.first { $0.name == name }?.value }
+
+    /// The lines of a `streams` array, in the order they came.
+    static func lines(_ streams: JSONValue?) -> [LogLine] {
+        var lines: [LogLine] = []
+        streams?.forEachElement { stream in
+            var labels: [(name: String, value: String)] = []
+            stream["stream"]?.forEachMember { labels.append((String(decoding: $0, as: UTF8.self), $1.string ?? "")) }
+            stream["values"]?.forEachElement { entry in
+                lines.append(LogLine(timeNanos: Int64(entry[0]?.string ?? "") ?? 0, labels: labels, line: entry[1]?.string ?? ""))
+            }
+        }
+        return lines
+    }
+}
+
+/// Writes lines: aligned and coloured on a terminal, a JSON object a line when piped, or the bare line.
+struct LogRenderer {
+    let terminal: Terminal
+
+    func write(_ line: LogLine) { terminal.print(text(line) + "\n") }
+
+    func text(_ line: LogLine) -> String {
+        switch terminal.format {
+        case .raw: return line.line
+        case .jsonl:
+            var writer = JSONWriter()
+            writer.beginObject()
+            writer.member("time", rfc3339(nanos: line.timeNanos))
+            writer.member("line", line.line)
+            writer.key("labels")
+            writer.beginObject()
+            for (name, value) in line.labels { writer.member(name, value) }
+            writer.endObject()
+            writer.endObject()
+            return String(decoding: writer.bytes, as: UTF8.self)
+        case .pretty:
+            let service = line.label("service_name") ?? line.label("app") ?? ""
+            let (message, fields) = Self.parts(line.line)
+            let level = line.label("detected_level") ?? "unknown"
+            return
+                "\(terminal.styled(terminal.clock(nanos: line.timeNanos), .dim)) \(terminal.level(level == "unknown" ? "" : level)) \(terminal.named(service)) \(message)"
+                + (fields.isEmpty ? "" : " " + terminal.styled(fields, .dim))
+        }
+    }
+
+    /// A JSON line's message and its other fields as `key=value`; any other line as it is.
+    static func parts(_ line: String) -> (message: String, fields: String) {
+        guard line.hasPrefix("{"), let document = try? JSONDocument.parse(Array(line.utf8)), document.root.kind == .object else { return (line, "") }
+        var message: String?
+        var fields: [String] = []
+        let hidden: Set<String> = ["level", "severity", "ts", "time", "timestamp", "@timestamp", "_time"]
+        document.root.forEachMember { key, value in
+            let key = String(decoding: key, as: UTF8.self)
+            if message == nil, ["_msg", "message", "msg", "log"].contains(key), let text = value.string {
+                message = text
+            } else if !hidden.contains(key) {
+                fields.append("\(key)=\(value.string ?? jsonText(value))")
+            }
+        }
+        return message.map { ($0, fields.joined(separator: " ")) } ?? (line, "")
+    }
+}
+
+/// Bare words become line filters, `k=v` and its kin field filters; text that begins with `{` is LogQL as it is.
+func logQuery(_ words: [String]) -> String {
+    let text = words.joined(separator: " ")
+    if text.hasPrefix("{") { return text }
+    var lines = ""
+    var fields = ""
+    for word in words {
+        guard let (field, operation, value) = fieldFilter(word) else {
+            lines += " |= \"\(escapedForQuotes(word))\""
+            continue
+        }
+        let number = Double(value) != nil && operation != "=" && operation != "=~"
+        fields += " | \(field) \(number && operation == "=" ? "==" : operation) \(number ? value : "\"\(escapedForQuotes(value))\"")"
+    }
+    // Fields may be inside the line: both common encodings are tried, as Grafana does.
+    return "{}" + lines + (fields.isEmpty ? "" : " | json | logfmt | drop __error__, __error_details__" + fields)
+}
+
+private func fieldFilter(_ word: String) -> (field: String, operation: String, value: String)? {
+    for (spelling, operation) in [("!=", "!="), (">=", ">="), ("<=", "<="), ("=~", "=~"), ("=", "="), ("~", "=~"), (">", ">"), ("<", "<")] {
+        guard let range = word.firstRange(of: spelling), range.lowerBound > word.startIndex else { continue }
+        let field = word[..<range.lowerBound]
+        guard
+            field.utf8.allSatisfy({
+                $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: ".") || ($0 | 0x20 >= 0x61 && $0 | 0x20 <= 0x7a) || ($0 >= 0x30 && $0 <= 0x39)
+            })
+        else { continue }
+        return (String(field.map { $0 == "." ? "_" : $0 }), operation, String(word[range.upperBound...]))
+    }
+    return nil
+}
+
+/// `obsq logs`: a search, newest lines last on a terminal so that they stand above the prompt.
+struct LogsCommand {
+    let arguments: Arguments
+    let server: Server
+    let terminal: Terminal
+
+    func run(nowNanos: Int64) throws(ObsError) -> Exit {
+        let query = logQuery(arguments.words)
+        if arguments.has("show-query") { terminal.note(query) }
+        if arguments.has("follow") {
+            return try TailCommand(arguments: arguments, server: server, terminal: terminal).run(query: query, past: try arguments.limit(10))
+        }
+        let window = try arguments.window(fallback: "1h", nowNanos: nowNanos)
+        let answer = try server.get(
+            "/loki/api/v1/query_range",
+            [
+                ("query", query), ("start", String(window.lowerBound)), ("end", String(window.upperBound)), ("limit", String(try arguments.limit(200))),
+                ("direction", "backward"),
+            ])
+        guard let data = answer.root["data"], data["resultType"]?.string == "streams" else {
+            throw ObsError(.badInput, "this is a metric query; logs shows lines")
+        }
+        terminal.note("\(terminal.date(nanos: window.lowerBound)) to \(terminal.date(nanos: window.upperBound))")
+        let lines = LogLine.lines(data["result"])
+        let order = lines.indices.sorted { (lines[$0].timeNanos, $1) < (lines[$1].timeNanos, $0) }
+        let renderer = LogRenderer(terminal: terminal)
+        for index in order { renderer.write(lines[index]) }
+        if lines.isEmpty {
+            terminal.note("no lines")
+            return arguments.has("fail-empty") ? .no : .ok
+        }
+        return .ok
+    }
+}
+
+/// `obsq tail`: lines as they are acknowledged. A lost connection is taken up again.
+struct TailCommand {
+    let arguments: Arguments
+    let server: Server
+    let terminal: Terminal
+
+    func run() throws(ObsError) -> Exit { try run(query: logQuery(arguments.words), past: arguments["limit"] == nil ? 0 : try arguments.limit(10)) }
+
+    func run(query: String, past: Int) throws(ObsError) -> Exit {
+        let renderer = LogRenderer(terminal: terminal)
+        // The first connection may fail for good: a wrong query, a wrong address.
+        var socket = try server.webSocket("/loki/api/v1/tail", [("query", query), ("limit", String(past))])
+        terminal.note("tailing \(query)")
+        var newestNanos: Int64 = 0
+        while true {
+            while let message = try? socket.receive() {
+                guard let frame = try? JSONDocument.parse(message) else { continue }
+                for line in LogLine.lines(frame.root["streams"]) {
+                    newestNanos = max(newestNanos, line.timeNanos)
+                    renderer.write(line)
+                }
+                if let dropped = frame.root["dropped_total"]?.int64 { terminal.note("\(dropped) lines skipped: this terminal is too slow for them") }
+            }
+            terminal.note("connection lost; trying again")
+            socket = try reconnect(query, after: newestNanos)
+        }
+    }
+
+    private func reconnect(_ query: String, after nanos: Int64) throws(ObsError) -> WebSocketClient {
+        var last = ObsError(.unavailable, "cannot reach obsd at \(server.address)")
+        for attempt in 0..<30 {
+            pause(millis: attempt == 0 ? 200 : 1000)
+            do throws(ObsError) {
+                return try server.webSocket("/loki/api/v1/tail", [("query", query), ("start", String(nanos + 1)), ("limit", nanos == 0 ? "0" : "5000")])
+            } catch {
+                last = error
+            }
+        }
+        throw last
+    }
+}
+
+/// `obsq push`: standard input, a record a line, sent as NDJSON. Lines that are no JSON objects are wrapped as messages.
+struct PushCommand {
+    let arguments: Arguments
+    let server: Server
+    let terminal: Terminal
+    let input: LineReader
+
+    func run() throws(ObsError) -> Exit {
+        var parameters: [(String, String)] = []
+        if let stream = arguments["stream"] { parameters.append(("_stream_fields", stream)) }
+        let batchBytesMax = 1 << 20
+        var batch: [UInt8] = []
+        var rejected = 0
+        // A batch goes out when it is full or when input pauses, so that `tail -f | obsq push` is live.
+        while true {
+            switch input.next(waitMillis: batch.isEmpty ? nil : 200) {
+            case .line(let line):
+                append(line, to: &batch)
+                if batch.count < batchBytesMax { continue }
+            case .nothingYet: break
+            case .end:
+                rejected += try send(batch, parameters)
+                return rejected == 0 ? .ok : .partial
+            }
+            rejected += try send(batch, parameters)
+            batch.removeAll(keepingCapacity: true)
+        }
+    }
+
+    private func append(_ line: [UInt8], to batch: inout [UInt8]) {
+        if line.isEmpty { return }
+        if line.first == UInt8(ascii: "{") {
+            batch.append(contentsOf: line)
+        } else {
+            var writer = JSONWriter()
+            writer.beginObject()
+            writer.key("_msg")
+            line.withUnsafeBytes { writer.string($0) }
+            if let service = arguments["service"] { writer.member("service", service) }
+            writer.endObject()
+            batch.append(contentsOf: writer.bytes)
+        }
+        batch.append(UInt8(ascii: "\n"))
+    }
+
+    /// Number of lines refused. A server that is away for a moment is waited for: the records are not lost.
+    private func send(_ batch: [UInt8], _ parameters: [(String, String)]) throws(ObsError) -> Int {
+        if batch.isEmpty { return 0 }
+        for attempt in 0... {
+            do throws(ObsError) {
+                let response = try server.post("/insert/jsonline", parameters, contentType: "application/x-ndjson", body: batch)
+                let answer = try JSONDocument.parse(response.body)
+                let rejected = Int(answer.root["rejected"]?.int64 ?? 0)
+                answer.root["errors"]?.forEachElement { terminal.note("refused: \($0["error"]?.string ?? "")") }
+                return rejected
+            } catch {
+                guard error.code == .unavailable, attempt < 60 else { throw error }
+                pause(millis: min(5000, 100 << min(attempt, 6)))
+            }
+        }
+        return 0
+    }
+}
