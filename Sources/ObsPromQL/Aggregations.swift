@@ -227,13 +227,3 @@ func quantileOf(_ values: inout [Double], _ rank: Double) -> Double {
     let weight = position - floor(position)
     return values[Int(lower)] * (1 - weight) + values[Int(upper)] * weight
 }
-
-/// A string literal as Go's %q prints it, bytes that are not UTF-8 as `\xNN`.
-func goQuoted(_ bytes: [UInt8]) -> String {
-    var result = "\""
-    if let text = String(validating: bytes, as: UTF8.self) { return "\"\(escapedForQuotes(text))\"" }
-    for byte in bytes {
-        if byte >= 0x20, byte < 0x7f { result.unicodeScalars.append(Unicode.Scalar(byte)) } else { result += "\\x" + String(byte, radix: 16) }
-    }
-    return result + "\""
-}

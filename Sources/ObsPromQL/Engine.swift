@@ -58,6 +58,7 @@ package final class PromQLEngine: Sendable {
 
     /// Evaluates what was parsed before (rules do it for days).
     package func instant(_ expression: Expression, atMillis: Int64, lookbackMillis: Int64? = nil, context: QueryContext) throws(ObsError) -> PromQLResult {
+        try checkInstant(atMillis)
         let timeline = Timeline(start: atMillis, step: 0, count: 1)
         let evaluator = evaluator(timeline, lookbackMillis, isRange: false, context)
         defer { evaluator.releaseMemory() }
@@ -76,8 +77,10 @@ package final class PromQLEngine: Sendable {
             throw ObsError(.badInput, "invalid expression type \"\(expression.type.documented)\" for range query, must be Scalar or instant Vector")
         }
         guard stepMillis > 0 else { throw ObsError(.badInput, "zero or negative query resolution step widths are not accepted") }
-        let (length, overflow) = endMillis.subtractingReportingOverflow(startMillis)
-        guard length >= 0, !overflow else { throw ObsError(.badInput, "end timestamp must not be before start time") }
+        try checkInstant(startMillis)
+        try checkInstant(endMillis)
+        let length = endMillis - startMillis
+        guard length >= 0 else { throw ObsError(.badInput, "end timestamp must not be before start time") }
         let timeline = Timeline(start: startMillis, step: stepMillis, count: Int(length / stepMillis) + 1)
         let evaluator = evaluator(timeline, lookbackMillis, isRange: true, context)
         evaluator.queryEndMillis = endMillis
@@ -92,6 +95,10 @@ package final class PromQLEngine: Sendable {
             reader: reader, context: context, timeline: timeline, lookbackMillis: lookback > 0 ? lookback : options.lookbackMillis,
             subqueryStepMillis: options.subqueryStepMillis, isRange: isRange)
     }
+}
+
+private func checkInstant(_ millis: Int64) throws(ObsError) {
+    guard abs(Double(millis)) < secondsMax * 1000 else { throw ObsError(.badInput, "timestamp out of range") }
 }
 
 private func instantValue(_ value: Value, _ timeMillis: Int64) -> PromQLValue {

@@ -68,7 +68,9 @@ final class Evaluator {
 
     private func evaluateEach(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> Value {
         switch expression {
-        case .number(let literal): return .scalar([Double](repeating: literal.value, count: timeline.count))
+        case .number(let literal):
+            try charge(columns: 1, timeline)
+            return .scalar([Double](repeating: literal.value, count: timeline.count))
         case .string(let literal): return .string(literal.value)
         case .parentheses(let inner, _): return try evaluate(inner, timeline)
         case .selector(let selector): return .vector(try select(selector, timeline))

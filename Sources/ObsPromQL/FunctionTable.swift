@@ -38,7 +38,7 @@ enum FunctionBody: Sendable {
 
 let functionTable: [String: Function] = {
     var table: [String: Function] = [:]
-    for function in elementwiseFunctions + calendarFunctions + vectorFunctions + labelFunctions { table[function.name] = function }
+    for function in elementwiseFunctions + calendarFunctions + vectorFunctions + labelFunctions + nativeHistogramFunctions { table[function.name] = function }
     for (name, parameters, keepsName, body) in windowFunctions {
         var arguments = [ValueType.matrix] + [ValueType](repeating: .scalar, count: parameters)
         if name == "quantile_over_time" { arguments.reverse() }

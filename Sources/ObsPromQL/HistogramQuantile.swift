@@ -39,6 +39,16 @@ let histogramFraction: @Sendable (Evaluator, Call, Timeline) throws(ObsError) ->
     }
 }
 
+/// Functions of native histograms: samples that are numbers are left out of their answers.
+let nativeHistogramFunctions: [Function] = ["avg", "count", "sum", "stddev", "stdvar"].map { statistic in
+    Function(
+        "histogram_\(statistic)", [.vector],
+        .whole { (evaluator, call, timeline) throws(ObsError) in
+            _ = try evaluator.vector(call.arguments[0], timeline)
+            return .vector(StepMatrix())
+        })
+}
+
 private func eachHistogram(
     _ evaluator: Evaluator, _ matrix: StepMatrix, _ position: Position, _ timeline: Timeline,
     _ body: (inout [Bucket], _ step: Int, _ name: String) -> Double

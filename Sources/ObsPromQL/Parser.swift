@@ -21,20 +21,25 @@ package func parseSelector(_ text: String) throws(ObsError) -> [LabelMatcher] {
     return selector.matchers
 }
 
+/// Instants further away are refused, so that a few durations more or less never overflow their milliseconds.
+let secondsMax = 4e15
+
 struct Parser {
     /// Parentheses, calls and signs within each other: deeper ones would exhaust the stack of who walks the tree.
     private static let nestingMax = 128
     /// Operators in a row; each is a level of the tree, too.
     private static let operatorsMax = 1000
 
-    private let bytes: [UInt8]
+    /// Offsets at which lines begin.
+    private let lines: [Int]
     let tokens: [Token]
     private(set) var index = 0
     private var depth = 0
     private var operators = 0
 
     init(_ text: String) {
-        bytes = Array(text.utf8)
+        let bytes = Array(text.utf8)
+        lines = [0] + bytes.indices.filter { bytes[$0] == UInt8(ascii: "\n") }.map { $0 + 1 }
         tokens = Lexer.tokens(of: bytes)
     }
 
@@ -56,13 +61,8 @@ struct Parser {
     }
 
     func position(_ offset: Int) -> Position {
-        var line = 1
-        var start = 0
-        for at in 0..<min(offset, bytes.count) where bytes[at] == UInt8(ascii: "\n") {
-            line += 1
-            start = at + 1
-        }
-        return Position(line: line, column: offset - start + 1)
+        let line = lines.lastIndex { $0 <= offset } ?? 0
+        return Position(line: line + 1, column: offset - lines[line] + 1)
     }
 
     var here: Position { position(token.offset) }
@@ -301,6 +301,8 @@ struct Parser {
             case .leftBracket: expression = try range(of: expression)
             case .at: expression = try at(expression)
             case .word where token.word == "offset": expression = try offset(expression)
+            case .word where token.word == "anchored" || token.word == "smoothed":
+                throw error("\(token.word) modifier is experimental and not enabled", at: here)
             default: return expression
             }
         }
@@ -384,7 +386,7 @@ struct Parser {
         if token.kind == .minus || token.kind == .plus { advance() }
         guard token.kind == .number || token.kind == .duration else { throw unexpected(in: "@", expected: "timestamp") }
         let seconds = sign * token.number
-        guard seconds.isFinite, abs(seconds) < 9.2e15 else {
+        guard seconds.isFinite, abs(seconds) < secondsMax else {
             throw error("timestamp out of bounds for @ modifier: \(formatSampleValue(seconds))", at: here)
         }
         advance()
