@@ -19,6 +19,9 @@ struct LabelSetBuilder: ~Copyable {
         pairs.removeAll(keepingCapacity: true)
     }
 
+    /// Forgets pairs whose value is empty, which equal an absent label.
+    mutating func removeEmpty() { pairs.removeAll { $0.valueCount == 0 } }
+
     mutating func add(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
         beginPair(name)
         appendToValue(value)

@@ -130,6 +130,10 @@ package enum LevelDetection {
     }
 }
 
+func equals(_ bytes: UnsafeRawBufferPointer, _ word: StaticString) -> Bool {
+    compareBytes(bytes, UnsafeRawBufferPointer(start: word.utf8Start, count: word.utf8CodeUnitCount)) == 0
+}
+
 /// Equality with lower-case ASCII text, capitals of `bytes` taken as small letters.
 func equalsFolded(_ bytes: UnsafeRawBufferPointer, _ lowercased: StaticString) -> Bool {
     guard bytes.count == lowercased.utf8CodeUnitCount else { return false }

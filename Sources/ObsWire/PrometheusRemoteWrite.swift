@@ -228,8 +228,8 @@ private struct RemoteWriteDecoder: ~Copyable {
         guard arena.count <= bytesMax else { return }
         builder.removeAll()
         forEachLabel(arena.slice(labels)) { name, value in
-            let isName = equalsFolded(name, "__name__")
-            if le != nil, equalsFolded(name, "le") { return }
+            let isName = equals(name, "__name__")
+            if le != nil, equals(name, "le") { return }
             builder.add(name, value)
             if isName { builder.appendToValue(UnsafeRawBufferPointer(start: suffix.utf8Start, count: suffix.utf8CodeUnitCount)) }
         }
@@ -270,7 +270,7 @@ private struct LabelOrder {
     mutating func take(_ label: Label) {
         // The first name is compared with the empty one, which is no name.
         if label.value.isEmpty || compareBytes(last, label.name) >= 0 { isCanonical = false }
-        if !hasName, !label.value.isEmpty { hasName = equalsFolded(label.name, "__name__") }
+        if !hasName, !label.value.isEmpty { hasName = equals(label.name, "__name__") }
         last = label.name
     }
 }

@@ -263,7 +263,7 @@ private struct ExpositionParser: ~Copyable {
         let (raw, hasEscapes) = try quotedText()
         labels.beginPair(name)
         if hasEscapes { unescape(raw, quotes: true).withUnsafeBytes { labels.appendToValue($0) } } else { labels.appendToValue(raw) }
-        if type == .histogram && equalsFolded(name, "le") || type == .summary && equalsFolded(name, "quantile") { normaliseNumber() }
+        if type == .histogram && equals(name, "le") || type == .summary && equals(name, "quantile") { normaliseNumber() }
     }
 
     /// Spells a bucket bound or quantile as OpenMetrics does, so that `le="1"` of one target and `le="1.0"` of another are one series.
@@ -392,10 +392,6 @@ private struct ExpositionParser: ~Copyable {
 }
 
 private let nameLabel = [UInt8]("__name__".utf8)
-
-private func equals(_ bytes: UnsafeRawBufferPointer, _ word: StaticString) -> Bool {
-    compareBytes(bytes, UnsafeRawBufferPointer(start: word.utf8Start, count: word.utf8CodeUnitCount)) == 0
-}
 
 /// Resolves `\\`, `\n` and, where quotes are escaped, `\"`; a backslash before anything else stays.
 private func unescape(_ raw: UnsafeRawBufferPointer, quotes: Bool) -> [UInt8] {
