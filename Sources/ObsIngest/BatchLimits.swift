@@ -11,6 +11,11 @@ struct LimitRejections {
         self.count += count
         if reason == nil { reason = why }
     }
+
+    mutating func add(_ other: LimitRejections) {
+        count += other.count
+        if reason == nil { reason = other.reason }
+    }
 }
 
 extension Limits {

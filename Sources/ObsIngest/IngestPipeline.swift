@@ -3,6 +3,7 @@
 // what follows the sync runs on the log's writer thread and only hands over.
 package import ObsCore
 package import ObsStore
+internal import ObsWire
 
 /// What became of a request.
 package struct IngestSummary: Sendable {
@@ -31,6 +32,7 @@ package final class IngestPipeline: Sendable {
     private let clock: any Clock
     private let decoder: WireDecoder
     private let admission: Admission
+    private let deltas = DeltaToCumulative()
 
     package init(appender: any Appender, tails: TailHub, limits: Limits, clock: any Clock) {
         self.appender = appender
@@ -61,11 +63,25 @@ package final class IngestPipeline: Sendable {
         }
         do throws(ObsError) {
             let now = clock.nowNanos()
-            let decoded = try decoder.decodeRequest(request, receivedAtNanos: now)
-            append(decoded, origin: WriteOrigin(tenant: tenant, receivedAtNanos: now, request: request), completion: leave)
+            var decoded = try decoder.decodeRequest(request, receivedAtNanos: now)
+            var origin = WriteOrigin(tenant: tenant, receivedAtNanos: now, request: request)
+            if !decoded.deltas.isEmpty {
+                // Totals depend on what came before: the log must keep them, not the request.
+                origin.request = nil
+                addUp(&decoded, tenant)
+            }
+            append(decoded, origin: origin, completion: leave)
         } catch {
             leave(.failure(error))
         }
+    }
+
+    private func addUp(_ decoded: inout DecodedRequest, _ tenant: TenantID) {
+        guard case .metrics(var batch) = decoded.batch else { return }
+        let refused = deltas.add(decoded.deltas, tenant: tenant, to: &batch, monotonicNanos: clock.monotonicNanos())
+        decoded.rejected += refused.rejected
+        if decoded.reason == nil { decoded.reason = refused.reason }
+        decoded.batch = .metrics(batch)
     }
 
     /// Appends a batch made here (a scrape, a rule's outputs) and waits for the sync.
@@ -102,4 +118,16 @@ package final class IngestPipeline: Sendable {
             }
         }
     }
+}
+
+extension IngestPipeline {
+    /// A door for scrapes of one tenant.
+    package struct TenantSink: ScrapeSink {
+        let pipeline: IngestPipeline
+        let tenant: TenantID
+
+        package func write(_ batch: MetricBatch) throws(ObsError) { _ = try pipeline.ingest(batch, tenant: tenant) }
+    }
+
+    package func sink(tenant: TenantID) -> TenantSink { TenantSink(pipeline: self, tenant: tenant) }
 }

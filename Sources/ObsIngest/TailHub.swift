@@ -2,6 +2,7 @@
 // queue: neither an expensive query nor a slow client can hold up ingest. With no tail open a batch costs one atomic load.
 // What a queue cannot hold is dropped from its old end and counted, and the client is told.
 package import ObsCore
+package import ObsLogQL
 internal import ObsStore
 internal import Synchronization
 
@@ -15,15 +16,20 @@ package protocol TailFilter: Sendable {
 
 /// A line for a tail's client.
 package struct TailEntry: Sendable {
-    package var labels: Labels
-    package var timeNanos: Int64
-    package var line: [UInt8]
+    /// Stream labels as the query's pipeline left them.
+    package var stream: Labels
+    package var entry: LogEntry
 
-    package init(labels: Labels, timeNanos: Int64, line: [UInt8]) {
-        self.labels = labels
-        self.timeNanos = timeNanos
-        self.line = line
+    package init(stream: Labels, entry: LogEntry) {
+        self.stream = stream
+        self.entry = entry
     }
+}
+
+extension CompiledLogQuery: TailFilter {
+    package func wantsStream(_ labels: UnsafeRawBufferPointer) -> Bool { matchers.match(labels) }
+
+    package func entry(_ batch: LogBatch, row: Int) -> TailEntry? { process(batch, row: row).map { TailEntry(stream: $0.stream, entry: $0.entry) } }
 }
 
 /// One client's queue. Pushing never waits; the reader takes what is there when `onReady` has told it so.
@@ -90,7 +96,7 @@ package final class TailSubscription: Sendable {
 
     private func drop(_ entry: TailEntry, _ state: inout State) {
         state.dropped.count += 1
-        if state.dropped.entries.count < Self.droppedNamesMax { state.dropped.entries.append((entry.timeNanos, entry.labels)) }
+        if state.dropped.entries.count < Self.droppedNamesMax { state.dropped.entries.append((entry.entry.timeNanos, entry.stream)) }
     }
 
     /// Counts records that never reached the queue.

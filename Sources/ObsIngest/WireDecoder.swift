@@ -1,5 +1,7 @@
 package import ObsCore
+internal import ObsCompress
 package import ObsStore
+package import ObsWire
 
 /// A request as the pipeline wants it: one batch, and what could not be taken of it.
 package struct DecodedRequest: Sendable {
@@ -8,8 +10,14 @@ package struct DecodedRequest: Sendable {
     package var reason: String?
     /// Lines of an NDJSON body that are no records, 1-based.
     package var lineErrors: [(line: Int, message: String)] = []
+    /// Points of delta temporality, still to be added up by someone with a memory.
+    package var deltas = DeltaPoints()
 
-    package init(_ batch: DecodedBatch) { self.batch = batch }
+    init(_ batch: DecodedBatch, _ rejections: LimitRejections) {
+        self.batch = batch
+        rejected = rejections.count
+        reason = rejections.reason
+    }
 }
 
 /// Bytes of any protocol to a batch: decompress, decode, apply the limits on single records. Holds no state, so replay of a logged request gives what ingest gave.
@@ -22,7 +30,50 @@ package struct WireDecoder: RequestDecoder {
         try decodeRequest(request, receivedAtNanos: receivedAtNanos).batch
     }
 
-    package func decodeRequest(_ request: RawRequest, receivedAtNanos: Int64) throws(ObsError) -> DecodedRequest {
-        throw ObsError(.unsupportedType, "format \(request.format) is not supported")
+    package func decodeRequest(_ request: RawRequest, receivedAtNanos now: Int64) throws(ObsError) -> DecodedRequest {
+        let body = try decompress(request.body, request.compression, decodedBytesMax: limits.decodedBytesMax)
+        switch request.format {
+        case .remoteWrite1: return metrics(try PrometheusRemoteWrite.decode(body, limits: limits))
+        case .otlpMetricsProtobuf: return metrics(try OTLPMetrics.decodeProtobuf(body, receivedAtNanos: now, limits: limits))
+        case .otlpMetricsJSON: return metrics(try OTLPMetrics.decodeJSON(body, receivedAtNanos: now, limits: limits))
+        case .lokiJSON: return logs(try LokiPush.decodeJSON(body, limits: limits))
+        case .lokiProtobuf: return logs(try LokiPush.decodeProtobuf(body, limits: limits))
+        case .otlpLogsProtobuf: return logs(try OTLPLogs.decodeProtobuf(body, receivedAtNanos: now, limits: limits))
+        case .otlpLogsJSON: return logs(try OTLPLogs.decodeJSON(body, receivedAtNanos: now, limits: limits))
+        case .jsonLines: return try jsonLines(body, request.parameters, now)
+        case .otlpTracesProtobuf: return spans(try OTLPTraces.decodeProtobuf(body, receivedAtNanos: now, limits: limits))
+        case .otlpTracesJSON: return spans(try OTLPTraces.decodeJSON(body, receivedAtNanos: now, limits: limits))
+        }
+    }
+
+    private func metrics(_ decoded: Decoded<MetricBatch>) -> DecodedRequest {
+        var batch = decoded.batch
+        var rejections = LimitRejections(count: decoded.rejected, reason: decoded.reason)
+        rejections.add(limits.apply(to: &batch))
+        return DecodedRequest(.metrics(batch), rejections)
+    }
+
+    private func metrics(_ decoded: OTLPMetricsResult) -> DecodedRequest {
+        var result = metrics(Decoded(batch: decoded.batch, rejected: decoded.rejected, reason: decoded.reason))
+        result.deltas = decoded.deltas
+        return result
+    }
+
+    private func logs(_ decoded: Decoded<LogBatch>) -> DecodedRequest {
+        var batch = decoded.batch
+        var rejections = LimitRejections(count: decoded.rejected, reason: decoded.reason)
+        rejections.add(limits.apply(to: &batch))
+        return DecodedRequest(.logs(batch), rejections)
+    }
+
+    private func spans(_ decoded: Decoded<SpanBatch>) -> DecodedRequest {
+        DecodedRequest(.spans(decoded.batch), LimitRejections(count: decoded.rejected, reason: decoded.reason))
+    }
+
+    private func jsonLines(_ body: [UInt8], _ parameters: String, _ now: Int64) throws(ObsError) -> DecodedRequest {
+        let decoded = try JSONLines.decode(body, options: JSONLines.Options(query: parameters), receivedAtNanos: now, limits: limits)
+        var result = logs(Decoded(batch: decoded.batch, rejected: decoded.rejected, reason: decoded.errors.first?.message))
+        result.lineErrors = decoded.errors.map { ($0.line, $0.message) }
+        return result
     }
 }
