@@ -8,7 +8,7 @@ package struct HTTPClientRequest: Sendable {
     package var method = "GET"
     package var headers: [(name: String, value: String)] = []
     package var body: [UInt8] = []
-    /// From start to end; 0 means no bound.
+    /// From start to end; 0 means no bound, which is what an endless stream needs.
     package var timeoutMillis = 30_000
     package var connectTimeoutMillis = 10_000
     package var followRedirects = true

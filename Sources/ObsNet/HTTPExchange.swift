@@ -38,7 +38,6 @@ final class HTTPExchange: @unchecked Sendable {
 
     // Set before the handler runs, only read afterwards.
     private var acceptsGzip = false
-    private var isHead = false
     private var webSocketKey: String?
 
     init(_ server: ServerCore, _ connection: OpaquePointer, _ peer: PeerConnection) {
@@ -52,7 +51,6 @@ final class HTTPExchange: @unchecked Sendable {
 
     func headComplete(method: String) {
         request = readHead(method: method)
-        isHead = method == "HEAD"
         acceptsGzip = request.header("accept-encoding").map { $0.contains("gzip") && !$0.contains("gzip;q=0,") && !$0.hasSuffix("gzip;q=0") } ?? false
         let framing = BodyFraming(request.headers)
         var refusal: HTTPResponse?
@@ -62,9 +60,11 @@ final class HTTPExchange: @unchecked Sendable {
         default: refusal = server.admit(request)
         }
         guard let refusal else {
+            if case .length(0) = framing { return peer.expectNothing() }
             if case .length(let length) = framing { request.body.reserveCapacity(Int(length)) }
-            return
+            return peer.expect(withinSeconds: server.configuration.bodyTimeoutSeconds)
         }
+        peer.expectNothing()
         if case .length(0) = framing {
             phase = .refused(refusal)
         } else {
@@ -94,6 +94,7 @@ final class HTTPExchange: @unchecked Sendable {
         case .refused(let response): queue(response, closing: false)
         case .gathering:
             phase = .handled
+            peer.expectNothing()
             var complete = HTTPRequest(method: "", path: "")
             swap(&complete, &request)
             complete.clientGone = { [self] in clientGone() }

@@ -38,6 +38,8 @@ package struct HTTPServerConfiguration: Sendable {
     package var connectionsMax = 4096
     /// A request's head must be complete this long after its connection opened or its first line came.
     package var headerTimeoutSeconds = 10
+    /// And its body this long after the head.
+    package var bodyTimeoutSeconds = 600
     /// A connection on which nothing moves this long is closed. Suspended ones (an answer is being made) are exempt.
     package var idleTimeoutSeconds = 60
     package var tls: TLSIdentity?
@@ -74,7 +76,7 @@ package final class HTTPServer: Sendable {
             throw ObsError(.badInput, "cannot start the HTTP server \(quoted(configuration.name)) on \(bound.description)\(advice)")
         }
         daemon = Mutex(handle)
-        core.watchHeads()
+        core.watchDeadlines()
     }
 
     deinit { stop(drainMillis: 0) }
@@ -85,6 +87,9 @@ package final class HTTPServer: Sendable {
 
     /// Requests being read, handled or answered now.
     package var requestsInFlight: Int { core.exchanges.load(ordering: .relaxed) }
+
+    /// Connections open now, WebSockets included.
+    package var connectionsOpen: Int { core.connections.count }
 
     /// Accepts no more, lets what runs finish within the bound, then answers the rest 503 and closes everything. Returns when all threads are done. Later calls
     /// do nothing.
@@ -136,11 +141,11 @@ final class ServerCore: Sendable {
         self.handle = handle
     }
 
-    /// MHD's timeout starts again with every byte; this one does not, so a head sent a byte at a time ends too.
-    func watchHeads() {
-        startThread("\(configuration.name)-heads", stackBytes: 256 << 10) { [self] in
+    /// MHD's timeout starts again with every byte; these do not, so a request sent a byte at a time ends too.
+    func watchDeadlines() {
+        startThread("\(configuration.name)-late", stackBytes: 256 << 10) { [self] in
             while stopped.wait(timeoutNanos: nanosPerSecond, until: { $0 ? () : nil }) == nil {
-                connections.closeLateHeads(now: SystemClock().monotonicNanos())
+                connections.closeLate(now: SystemClock().monotonicNanos())
             }
         }
     }
@@ -229,8 +234,8 @@ private func connectionChanged(
 ) {
     guard let core = core(context), let kept else { return }
     if obs_mhd_is_started(code) != 0 {
-        let timeout = Int64(core.configuration.headerTimeoutSeconds) * nanosPerSecond
-        let peer = PeerConnection(socket: obs_mhd_socket(connection), address: describe(obs_mhd_peer(connection)), headTimeoutNanos: timeout)
+        let peer = PeerConnection(
+            socket: obs_mhd_socket(connection), address: describe(obs_mhd_peer(connection)), headTimeoutSeconds: core.configuration.headerTimeoutSeconds)
         core.connections.add(peer)
         kept.pointee = Unmanaged.passRetained(peer).toOpaque()
     } else if let pointer = kept.pointee {
@@ -242,9 +247,9 @@ private func connectionChanged(
 /// Called with the request's target as sent, before the headers are read. What it returns becomes the request's context: none yet, since MHD does not tell us of
 /// the end of a request whose head is bad.
 private func targetSeen(context: UnsafeMutableRawPointer?, target: UnsafePointer<CChar>?, connection: OpaquePointer?) -> UnsafeMutableRawPointer? {
-    guard let peer = peer(connection), let target else { return nil }
+    guard let core = core(context), let peer = peer(connection), let target else { return nil }
     peer.target = String(cString: target)
-    peer.headBegins()
+    peer.expectHead(withinSeconds: core.configuration.headerTimeoutSeconds)
     return nil
 }
 
@@ -261,7 +266,6 @@ private func accessHandler(
     guard let core = core(context), let connection, let kept, let uploadBytes, let method else { return obs_mhd_no() }
     guard let pointer = kept.pointee else {
         guard let peer = peer(connection) else { return obs_mhd_no() }
-        peer.headEnds()
         let exchange = HTTPExchange(core, connection, peer)
         kept.pointee = Unmanaged.passRetained(exchange).toOpaque()
         exchange.headComplete(method: String(cString: method))

@@ -9,24 +9,30 @@ final class PeerConnection: @unchecked Sendable {  // `target` belongs to the co
     let address: String
     /// The target of the request being read, as sent.
     var target = ""
-    private let headTimeoutNanos: Int64
-    /// When the head being read must be complete; 0 while none is.
-    let headDeadlineNanos: Atomic<Int64>
+    /// When what is being read must be complete; 0 while nothing is.
+    private let deadlineNanos: Atomic<Int64>
 
-    init(socket: Int32, address: String, headTimeoutNanos: Int64) {
+    init(socket: Int32, address: String, headTimeoutSeconds: Int) {
         self.socket = socket
         self.address = address
-        self.headTimeoutNanos = headTimeoutNanos
-        headDeadlineNanos = Atomic(SystemClock().monotonicNanos() &+ headTimeoutNanos)
+        deadlineNanos = Atomic(SystemClock().monotonicNanos() &+ Int64(headTimeoutSeconds) &* nanosPerSecond)
     }
 
-    func headBegins() {
-        // The first head is timed from the opening of its connection.
-        guard headDeadlineNanos.load(ordering: .relaxed) == 0 else { return }
-        headDeadlineNanos.store(SystemClock().monotonicNanos() &+ headTimeoutNanos, ordering: .relaxed)
+    /// A head begins. The first one is timed from the opening of its connection.
+    func expectHead(withinSeconds seconds: Int) {
+        if deadlineNanos.load(ordering: .relaxed) == 0 { expect(withinSeconds: seconds) }
     }
 
-    func headEnds() { headDeadlineNanos.store(0, ordering: .relaxed) }
+    func expect(withinSeconds seconds: Int) {
+        deadlineNanos.store(SystemClock().monotonicNanos() &+ Int64(seconds) &* nanosPerSecond, ordering: .relaxed)
+    }
+
+    func expectNothing() { deadlineNanos.store(0, ordering: .relaxed) }
+
+    func isLate(_ now: Int64) -> Bool {
+        let deadline = deadlineNanos.load(ordering: .relaxed)
+        return deadline != 0 && deadline < now
+    }
 }
 
 /// The open connections of a server.
@@ -38,12 +44,11 @@ final class PeerConnections: Sendable {
     /// Called before the socket is closed, so that those listed are open.
     func remove(_ peer: PeerConnection) { open.withLock { _ = $0.removeValue(forKey: ObjectIdentifier(peer)) } }
 
-    func closeLateHeads(now: Int64) {
+    var count: Int { open.withLock { $0.count } }
+
+    func closeLate(now: Int64) {
         open.withLock { open in
-            for peer in open.values {
-                let deadline = peer.headDeadlineNanos.load(ordering: .relaxed)
-                if deadline != 0, deadline < now { shutdown(peer.socket, Int32(SHUT_RDWR)) }
-            }
+            for peer in open.values where peer.isLate(now) { shutdown(peer.socket, Int32(SHUT_RDWR)) }
         }
     }
 }

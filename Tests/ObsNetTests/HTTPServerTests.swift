@@ -258,6 +258,35 @@ final class HTTPServerTests: XCTestCase {
         server.stop(drainMillis: 1000)
     }
 
+    func testBodySentTooSlowlyIsCutOff() throws {
+        let server = try start({ $0.bodyTimeoutSeconds = 1 }) { _, responder in responder.send(.text(200, "x")) }
+        let client = RawConnection(port: server.port)
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
+        var bytes = 0
+        while bytes < 100, client.send("x") {
+            bytes += 1
+            usleep(100_000)
+        }
+        XCTAssertLessThan(bytes, 100)
+        server.stop(drainMillis: 1000)
+        XCTAssertEqual(server.connectionsOpen, 0)
+    }
+
+    func testOldAndHostlessClients() throws {
+        let server = try start { _, responder in
+            let stream = responder.stream(status: 200, headers: [])
+            _ = stream.write(Array("streamed".utf8))
+            stream.finish()
+        }
+        let old = RawConnection(port: server.port)
+        old.send("GET / HTTP/1.0\r\n\r\n")
+        XCTAssert(old.receiveToEnd().hasSuffix("\r\n\r\nstreamed"), "no chunks for HTTP/1.0")
+        let hostless = RawConnection(port: server.port)
+        hostless.send("GET / HTTP/1.1\r\n\r\n")
+        XCTAssert(hostless.receiveToEnd().hasPrefix("HTTP/1.1 400"))
+        server.stop(drainMillis: 1000)
+    }
+
     func testClientGoneIsSeen() throws {
         let gone = Monitor(false)
         let server = try start { request, responder in
