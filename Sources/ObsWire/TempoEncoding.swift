@@ -53,4 +53,9 @@ package enum TempoEncoding {
         }
         return writer.bytes
     }
+
+    /// `"attributes":[…]` of a search's spans; nothing when there are none.
+    package static func writeAttributes(_ attributes: [(key: String, value: AttributeValue)], to writer: inout JSONWriter) {
+        TraceJSON(dialect: .protobuf, batch: SpanBatch()).writeAttributes(attributes, to: &writer)
+    }
 }

@@ -133,7 +133,8 @@ struct TraceJSON {
         }
     }
 
-    private func writeAttributes(_ attributes: [(key: String, value: AttributeValue)], to writer: inout JSONWriter) {
+    /// `"attributes":[…]`; nothing when there are none.
+    func writeAttributes(_ attributes: [(key: String, value: AttributeValue)], to writer: inout JSONWriter) {
         guard !attributes.isEmpty else { return }
         writer.key("attributes")
         writer.beginArray()

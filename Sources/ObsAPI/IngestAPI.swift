@@ -1,0 +1,97 @@
+internal import ObsCompress
+internal import ObsCore
+internal import ObsIngest
+internal import ObsNet
+internal import ObsStore
+internal import ObsWire
+
+/// The doors in: each turns a request into a `RawRequest`, hands it to the pipeline and answers in its protocol's own words once it is durable.
+struct IngestAPI: Sendable {
+    let services: Services
+
+    /// Prometheus remote write 1.0 (contract prometheus.md §5).
+    func remoteWrite(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let type = request.header("content-type") ?? ""
+        guard request.mediaType == "application/x-protobuf", !type.contains("io.prometheus.write.v2") else {
+            let reason = "unsupported content type \(quoted(type)); send application/x-protobuf (prometheus.WriteRequest, remote write 1.0)"
+            return responder.send(HTTPResponse(ObsError(.unsupportedType, reason), .text))
+        }
+        ingest(request, responder, .remoteWrite1, compression: request.header("content-encoding") ?? "snappy", .text) { summary in
+            summary.rejected > 0 ? .text(400, "\(summary.rejected) samples rejected: \(summary.reason ?? "")\n") : HTTPResponse(status: 204)
+        }
+    }
+
+    /// Loki push (contract loki.md §1). Valid lines of a request that is answered 400 are kept, as Loki does.
+    func lokiPush(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let json = request.mediaType == "application/json"
+        // The protobuf form is a snappy block whatever Content-Encoding says.
+        let compression = json ? request.header("content-encoding") : "snappy"
+        ingest(request, responder, json ? .lokiJSON : .lokiProtobuf, compression: compression, .loki) { summary in
+            summary.rejected > 0 ? .text(400, (summary.reason ?? "\(summary.rejected) entries rejected") + "\n") : HTTPResponse(status: 204)
+        }
+    }
+
+    /// NDJSON or a JSON array (contract other-ingest.md §10).
+    func jsonLines(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        ingest(request, responder, .jsonLines, compression: request.header("content-encoding"), .native, parameters: request.rawQuery) { summary in
+            var writer = JSONWriter()
+            writer.beginObject()
+            writer.member("accepted", int: summary.accepted)
+            writer.member("rejected", int: summary.rejected)
+            if !summary.lineErrors.isEmpty {
+                writer.key("errors")
+                writer.beginArray()
+                for error in summary.lineErrors {
+                    writer.beginObject()
+                    writer.member("line", int: error.line)
+                    writer.member("error", error.message)
+                    writer.endObject()
+                }
+                writer.endArray()
+            } else if let reason = summary.reason {
+                writer.member("error", reason)
+            }
+            writer.endObject()
+            return .json(summary.rejected == 0 ? 200 : summary.accepted == 0 ? 400 : 207, writer.bytes)
+        }
+    }
+
+    /// OTLP/HTTP (contract otlp.md §1).
+    func otlp(_ signal: Signal) -> HTTPHandler {
+        { request, responder in
+            let json = request.mediaType == "application/json"
+            guard json || request.mediaType == "application/x-protobuf" else {
+                let reason = "unsupported content type \(quoted(request.header("content-type") ?? "")); send application/x-protobuf or application/json"
+                return responder.send(HTTPResponse(ObsError(.unsupportedType, reason), .otlp(json: false)))
+            }
+            let format: WireFormat =
+                switch signal {
+                case .metrics: json ? .otlpMetricsJSON : .otlpMetricsProtobuf
+                case .logs: json ? .otlpLogsJSON : .otlpLogsProtobuf
+                case .traces: json ? .otlpTracesJSON : .otlpTracesProtobuf
+                }
+            ingest(request, responder, format, compression: request.header("content-encoding"), .otlp(json: json)) { summary in
+                HTTPResponse(
+                    status: 200, headers: [("Content-Type", json ? "application/json" : "application/x-protobuf")],
+                    body: OTLPResponse.success(signal, rejected: summary.rejected, reason: summary.reason, json: json))
+            }
+        }
+    }
+
+    private func ingest(
+        _ request: HTTPRequest, _ responder: any HTTPResponder, _ format: WireFormat, compression name: String?, _ shape: ErrorShape, parameters: String = "",
+        answer: @escaping @Sendable (IngestSummary) -> HTTPResponse
+    ) {
+        do throws(ObsError) {
+            let raw = RawRequest(format: format, compression: try bodyCompression(contentEncoding: name), parameters: parameters, body: request.body)
+            services.pipeline.ingest(raw, tenant: request.tenant) { result in
+                switch result {
+                case .success(let summary): responder.send(answer(summary))
+                case .failure(let error): responder.send(HTTPResponse(error, shape))
+                }
+            }
+        } catch {
+            responder.send(HTTPResponse(error, shape))
+        }
+    }
+}

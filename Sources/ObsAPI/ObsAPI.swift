@@ -1,1 +1,0 @@
-// ObsAPI: see docs/ARCHITECTURE.md.

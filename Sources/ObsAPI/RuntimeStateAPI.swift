@@ -1,0 +1,225 @@
+internal import ObsCore
+internal import ObsIngest
+internal import ObsNet
+internal import ObsRules
+internal import ObsWire
+
+/// What the daemon is doing: targets, rules, alerts, in Prometheus' shapes (contract prometheus.md §3).
+struct RuntimeStateAPI: Sendable {
+    let services: Services
+
+    func targets(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let parameters = request.parameters
+        let status = services.scrapes.status()
+        let pool = parameters["scrapePool"] ?? ""
+        let state = parameters["state"] ?? "any"
+        func shown(_ kind: String, _ name: String) -> Bool { (state == "any" || state == kind) && (pool.isEmpty || pool == name) }
+        responder.send(
+            success { writer in
+                writer.beginObject()
+                writer.key("activeTargets")
+                writer.beginArray()
+                for target in status.active where shown("active", target.pool) { write(target, &writer) }
+                writer.endArray()
+                writer.key("droppedTargets")
+                writer.beginArray()
+                for target in status.dropped where shown("dropped", target.pool) {
+                    writer.beginObject()
+                    writer.key("discoveredLabels")
+                    writer.labels(target.discoveredLabels)
+                    writer.member("scrapePool", target.pool)
+                    writer.endObject()
+                }
+                writer.endArray()
+                writer.key("droppedTargetCounts")
+                writer.beginObject()
+                for name in status.pools { writer.member(name, int: status.dropped.count { $0.pool == name }) }
+                writer.endObject()
+                writer.endObject()
+            })
+    }
+
+    func scrapePools(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let pools = services.scrapes.status().pools
+        responder.send(
+            success { writer in
+                writer.beginObject()
+                writer.key("scrapePools")
+                writer.beginArray()
+                for pool in pools { writer.string(pool) }
+                writer.endArray()
+                writer.endObject()
+            })
+    }
+
+    /// Metadata of families as their targets last gave it: `{"family":[{"type","help","unit"}]}`.
+    func metadata(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let parameters = request.parameters
+        let wanted = parameters["metric"] ?? ""
+        var families: [String: [TargetMetadata]] = [:]
+        for one in services.scrapes.metadata() where wanted.isEmpty || wanted == one.family {
+            let known = families[one.family, default: []].contains { $0.type == one.type && $0.help == one.help && $0.unit == one.unit }
+            if !known { families[one.family, default: []].append(one) }
+        }
+        let limit = parameters["limit"].flatMap { Int($0) } ?? -1
+        responder.send(
+            success { writer in
+                writer.beginObject()
+                for (place, name) in families.keys.sorted().enumerated() where limit < 0 || place < limit {
+                    writer.key(name)
+                    writer.beginArray()
+                    for one in families[name] ?? [] {
+                        writer.beginObject()
+                        writer.member("type", one.type.word)
+                        writer.member("help", one.help)
+                        writer.member("unit", one.unit)
+                        writer.endObject()
+                    }
+                    writer.endArray()
+                }
+                writer.endObject()
+            })
+    }
+
+    func rules(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let parameters = request.parameters
+        let type = parameters["type"] ?? ""
+        guard ["", "alert", "record"].contains(type) else {
+            return responder.send(HTTPResponse(parameters.invalid("type", "not supported value \(quoted(type))"), .prometheus))
+        }
+        let names = Set(parameters.all("rule_name[]"))
+        let groupNames = Set(parameters.all("rule_group[]"))
+        let files = Set(parameters.all("file[]"))
+        let groups = services.rules.status().compactMap { group -> RuleGroupStatus? in
+            guard groupNames.isEmpty || groupNames.contains(group.definition.name), files.isEmpty || files.contains(group.definition.file) else { return nil }
+            var group = group
+            group.rules.removeAll { rule in
+                (type == "alert" && !rule.definition.isAlerting) || (type == "record" && rule.definition.isAlerting)
+                    || (!names.isEmpty && !names.contains(rule.definition.name))
+            }
+            return group.rules.isEmpty ? nil : group
+        }
+        responder.send(
+            success { writer in
+                writer.beginObject()
+                writer.key("groups")
+                writer.beginArray()
+                for group in groups { write(group, &writer) }
+                writer.endArray()
+                writer.endObject()
+            })
+    }
+
+    func alerts(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let alerts = services.rules.status().flatMap { $0.rules.flatMap(\.alerts.active) }
+        responder.send(
+            success { writer in
+                writer.beginObject()
+                writer.key("alerts")
+                writer.beginArray()
+                for alert in alerts { write(alert, &writer) }
+                writer.endArray()
+                writer.endObject()
+            })
+    }
+
+    // MARK: Parts
+
+    private func success(_ data: (inout JSONWriter) -> Void) -> HTTPResponse { PrometheusAPI(services: services).success(data) }
+
+    private func write(_ target: TargetStatus, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.key("discoveredLabels")
+        writer.labels(target.discoveredLabels)
+        writer.key("labels")
+        writer.labels(target.labels)
+        writer.member("scrapePool", target.pool)
+        writer.member("scrapeUrl", target.url)
+        writer.member("globalUrl", target.url)
+        writer.member("lastError", target.lastError)
+        writer.member("lastScrape", time(nanos: target.lastScrapeNanos))
+        writer.key("lastScrapeDuration")
+        writer.double(target.lastScrapeSeconds)
+        writer.member("health", target.health.rawValue)
+        writer.member("scrapeInterval", formatDuration(millis: target.intervalMillis))
+        writer.member("scrapeTimeout", formatDuration(millis: target.timeoutMillis))
+        writer.endObject()
+    }
+
+    private func write(_ group: RuleGroupStatus, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.member("name", group.definition.name)
+        writer.member("file", group.definition.file)
+        writer.key("interval")
+        writer.double(Double(group.intervalMillis) / 1000)
+        writer.member("limit", int: group.definition.limit)
+        writer.key("evaluationTime")
+        writer.double(group.evaluationSeconds)
+        writer.member("lastEvaluation", time(millis: group.lastEvaluationMillis))
+        writer.key("rules")
+        writer.beginArray()
+        for rule in group.rules { write(rule, &writer) }
+        writer.endArray()
+        writer.endObject()
+    }
+
+    private func write(_ rule: RuleStatus, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        if case .alerting(let holdMillis, let keepFiringMillis) = rule.definition.kind {
+            writer.member("state", rule.alerts.state.rawValue)
+            writer.key("duration")
+            writer.double(Double(holdMillis) / 1000)
+            writer.key("keepFiringFor")
+            writer.double(Double(keepFiringMillis) / 1000)
+            writer.key("annotations")
+            write(rule.definition.annotations, &writer)
+            writer.key("alerts")
+            writer.beginArray()
+            for alert in rule.alerts.active { write(alert, &writer) }
+            writer.endArray()
+        }
+        writer.member("name", rule.definition.name)
+        writer.member("query", rule.definition.expression)
+        writer.key("labels")
+        write(rule.definition.labels, &writer)
+        writer.member("health", rule.health.rawValue)
+        if let error = rule.lastError { writer.member("lastError", error) }
+        writer.key("evaluationTime")
+        writer.double(rule.evaluationSeconds)
+        writer.member("lastEvaluation", time(millis: rule.lastEvaluationMillis))
+        writer.member("type", rule.definition.isAlerting ? "alerting" : "recording")
+        writer.endObject()
+    }
+
+    private func write(_ alert: Alert, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.key("labels")
+        writer.labels(alert.labels)
+        writer.key("annotations")
+        write(alert.annotations, &writer)
+        writer.member("state", alert.state.rawValue)
+        writer.member("activeAt", time(millis: alert.activeAtMillis))
+        if let since = alert.keepFiringSinceMillis { writer.member("keepFiringSince", time(millis: since)) }
+        writer.member("value", exponentText(alert.value))
+        writer.endObject()
+    }
+
+    private func write(_ pairs: [RuleDefinition.Pair], _ writer: inout JSONWriter) {
+        writer.beginObject()
+        for pair in pairs { writer.member(pair.name, pair.value) }
+        writer.endObject()
+    }
+
+    /// Go's zero time stands for "never".
+    private func time(nanos: Int64?) -> String { nanos.map { rfc3339(nanos: $0) } ?? "0001-01-01T00:00:00Z" }
+    private func time(millis: Int64?) -> String { time(nanos: millis.map { $0 * nanosPerMilli }) }
+
+    /// Go's `%e` with the shortest digits: `1e+00`.
+    private func exponentText(_ value: Double) -> String {
+        guard value.isFinite, value != 0 else { return value == 0 ? "0e+00" : formatSampleValue(value) }
+        let (digits, exponent) = decimalDigits(abs(value))
+        let power = exponent - 1
+        let fraction = digits.count > 1 ? "." + digits.dropFirst() : ""
+        return "\(value < 0 ? "-" : "")\(digits.prefix(1))\(fraction)e\(power < 0 ? "-" : "+")\(padded(abs(power), 2))"
+    }
+}
