@@ -1,0 +1,162 @@
+internal import ObsAPI
+internal import ObsCompress
+internal import ObsCore
+internal import ObsDisk
+internal import ObsEngine
+internal import ObsIngest
+internal import ObsLogQL
+internal import ObsNet
+internal import ObsPromQL
+internal import ObsRules
+internal import ObsStore
+internal import ObsTraceQL
+internal import Synchronization
+
+/// The running whole. Parts start in the order of the data path, keeping side first, and stop in the reverse order:
+/// doors close before what they feed, and the engine, which flushes, is last.
+final class Daemon: Sendable {
+    private let configuration: Configuration
+    private let engine: StorageEngine
+    private let tails: TailHub
+    private let scrapes: ScrapeManager
+    private let rules: RuleManager
+    private let queries: WorkerPool
+    private let file: Mutex<FileConfiguration>
+    /// Reloads one at a time, whoever asks.
+    private let reloading = Mutex(())
+    private let servers = Mutex<[HTTPServer]>([])
+
+    /// Milliseconds that running requests get to finish when the daemon stops.
+    private static let drainMillis = 5000
+
+    init(_ configuration: Configuration) throws(ObsError) {
+        let clock = SystemClock()
+        let started = clock.monotonicNanos()
+        let limits = configuration.limits
+        self.configuration = configuration
+        file = Mutex(configuration.file)
+
+        engine = try StorageEngine.open(
+            Self.engineConfiguration(configuration), fileSystem: LocalFileSystem(), clock: clock, decoder: WireDecoder(limits: limits))
+        tails = TailHub(tailsMax: limits.tailsMax)
+        let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock)
+        let sink = SampleSink(pipeline: pipeline)
+        let promQL = PromQLEngine(reader: engine, options: PromQLOptions())
+        queries = WorkerPool(name: "query", threads: limits.queryConcurrency, queueMax: limits.queryQueueMax)
+        scrapes = ScrapeManager(sink: sink, clock: clock, userAgent: "obsd/\(Obsd.build.version)")
+        rules = RuleManager(
+            querier: PromQLQuerier(engine: promQL, limits: limits, clock: clock), sink: sink, store: Self.alertStateStore(configuration.flags["data"]), clock: clock)
+        let services = Services(
+            clock: clock, limits: limits, authenticator: configuration.authenticator, pipeline: pipeline, tails: tails, reader: engine, store: engine, promQL: promQL,
+            logQL: LogQLEngine(reader: engine), traceQL: TraceQLEngine(reader: engine), rules: rules, scrapes: scrapes, queries: queries, lifecycle: lifecycle(),
+            build: Obsd.build)
+        try apply(configuration.file)
+        scrapes.start()
+        rules.start()
+        try listen(Routes(services))
+        DiagnosticLog.info("started", [("took_ms", String((clock.monotonicNanos() - started) / nanosPerMilli)), ("version", Obsd.build.version)])
+    }
+
+    // MARK: Start
+
+    private static func engineConfiguration(_ configuration: Configuration) -> EngineConfiguration {
+        var engine = EngineConfiguration(dataDirectory: configuration.flags["data"], retentionMillis: configuration.retentionMillis)
+        engine.durability = configuration.durability
+        engine.limits = configuration.limits
+        return engine
+    }
+
+    /// Alert state is one small file, replaced whole.
+    private static func alertStateStore(_ data: String) -> AlertStateStore {
+        let path = "\(DiskLayout(root: data).state)/alerts.json"
+        let disk = LocalFileSystem()
+        return AlertStateStore(read: { try? disk.readAll(path) }, write: { bytes throws(ObsError) in try disk.writeAtomically(path, bytes) })
+    }
+
+    private func lifecycle() -> Lifecycle {
+        Lifecycle(
+            notReady: { [engine] in
+                guard let progress = engine.status().replayProgress else { return nil }
+                return "replaying the log: \(Int(progress * 100)) % done"
+            },
+            reload: { [weak self] in self?.reload() },
+            configuration: { [weak self] in self?.file.withLock(\.text) ?? "" })
+    }
+
+    private func listen(_ routes: Routes) throws(ObsError) {
+        for (name, router) in [("http", routes.main()), ("otlp-http", routes.otlpListener())] {
+            guard let address = configuration.flags.address(name) else { continue }
+            var settings = HTTPServerConfiguration(name: name, address: address)
+            settings.bodyBytesMax = configuration.limits.requestBytesMax
+            settings.tls = configuration.tls
+            settings.compress = { gzipCompress($0) }
+            let server = try HTTPServer(settings, admit: { routes.admit($0) }, handle: { router.dispatch($0, $1) })
+            servers.withLock { $0.append(server) }
+            DiagnosticLog.info("listening", [("listener", name), ("address", server.address)])
+        }
+    }
+
+    // MARK: Reload
+
+    /// Reads the configuration file again: all of it takes effect, or nothing and the error says why.
+    func reload() -> ObsError? {
+        reloading.withLock { _ in
+            do throws(ObsError) {
+                let file = try FileConfiguration(path: configuration.flags["config"], limits: configuration.limits)
+                try apply(file)
+                self.file.withLock { $0 = file }
+                DiagnosticLog.info("configuration reloaded")
+                return nil
+            } catch {
+                DiagnosticLog.error("configuration not reloaded; the former one stays in force", [("error", error.description)])
+                return error
+            }
+        }
+    }
+
+    private func apply(_ file: FileConfiguration) throws(ObsError) {
+        // What can fail comes first, so that a failure changes nothing.
+        let ruleFiles = try rules.load(file.alerting.ruleFiles)
+        for warning in file.prometheus.warnings + file.alerting.warnings { DiagnosticLog.warn(warning) }
+        let settings = ruleSettings(file.prometheus.global)
+        let webhook = configuration.flags["alert-webhook"]
+        rules.deliver(
+            webhook: webhook.isEmpty ? nil : WebhookNotifier(url: webhook, externalURL: settings.externalURL),
+            alertmanager: file.alerting.alertmanagers.isEmpty ? nil : AlertmanagerNotifier(endpoints: file.alerting.alertmanagers))
+        rules.apply(ruleFiles, settings: settings)
+        scrapes.apply(file.prometheus.scrapes)
+    }
+
+    private func ruleSettings(_ global: PrometheusConfiguration.Global) -> RuleSettings {
+        var settings = RuleSettings()
+        settings.externalLabels = Labels(global.externalLabels)
+        settings.evaluationIntervalMillis = global.evaluationIntervalMillis
+        settings.queryOffsetMillis = global.ruleQueryOffsetMillis
+        let given = configuration.flags["external-url"]
+        let address = configuration.flags.address("http") ?? ""
+        settings.externalURL = given.isEmpty ? "\(configuration.tls == nil ? "http" : "https")://\(address)" : given
+        while settings.externalURL.hasSuffix("/") { settings.externalURL.removeLast() }
+        return settings
+    }
+
+    // MARK: Stop
+
+    /// Closes the doors, lets running requests finish, flushes.
+    func stop() {
+        DiagnosticLog.info("stopping")
+        scrapes.stop()
+        rules.stop()
+        tails.stop()
+        for server in servers.withLock({ $0 }) { server.stop(drainMillis: Self.drainMillis) }
+        queries.stop()
+        engine.close()
+        DiagnosticLog.info("stopped")
+    }
+}
+
+/// Scrapes and rules write like everyone: through the pipeline.
+private struct SampleSink: ScrapeSink, RuleSampleSink {
+    let pipeline: IngestPipeline
+
+    func write(_ batch: MetricBatch) throws(ObsError) { _ = try pipeline.ingest(batch, tenant: .default) }
+}
