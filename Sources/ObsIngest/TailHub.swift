@@ -38,6 +38,7 @@ package final class TailSubscription: Sendable {
     package struct Dropped: Sendable {
         package var count = 0
         package var entries: [(timeNanos: Int64, labels: Labels)] = []
+        package init() {}
     }
 
     private struct State {
@@ -100,7 +101,7 @@ package final class TailSubscription: Sendable {
     }
 
     /// Counts records that never reached the queue.
-    func miss(_ count: Int) { state.withLock { $0.dropped.count += count } }
+    package func miss(_ count: Int) { state.withLock { $0.dropped.count += count } }
 
     func cancel() {
         state.withLock {
