@@ -63,7 +63,7 @@ package struct DiskLayout: Sendable {
     package static func partitionDay(_ name: String) -> Int? {
         let before = name.hasPrefix("-")
         let parts = name.dropFirst(before ? 1 : 0).split(separator: "-", omittingEmptySubsequences: false).compactMap { Int($0) }
-        guard parts.count == 3, (1...12).contains(parts[1]), (1...31).contains(parts[2]), (0...400_000).contains(parts[0]) else { return nil }
+        guard parts.count == 3, (1...12).contains(parts[1]), (1...31).contains(parts[2]), (0...300_000_000).contains(parts[0]) else { return nil }
         let day = daysFromCivil(year: before ? -parts[0] : parts[0], month: parts[1], day: parts[2])
         return dayName(day) == name ? day : nil
     }

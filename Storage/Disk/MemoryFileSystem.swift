@@ -1,0 +1,235 @@
+package import ObsCore
+internal import Synchronization
+
+/// A disk in memory that can be cut from power, filled and made to fail: what tests and the simulation run the store on.
+///
+/// It is as forgetful as a real one may be. Written bytes are lost at a power cut unless the file was synced after them; created, renamed and removed
+/// names are as before unless their folder was synced.
+package final class MemoryFileSystem: FileSystem {
+    fileprivate final class Node: @unchecked Sendable {  // content is only touched under the disk's lock
+        var bytes: [UInt8] = []
+        var syncedBytes: [UInt8] = []
+    }
+
+    fileprivate struct State {
+        var names: [String: Node] = [:]
+        var durableNames: [String: Node] = [:]
+        var folders: Set<String> = []
+        var locked: Set<String> = []
+        var capacityBytes = Int.max
+        var operationsLeft = Int.max
+        var operations = 0
+    }
+
+    fileprivate let state = Mutex(State())
+
+    package init() {}
+
+    /// Bytes of all files together; writes past it fail as on a full disk.
+    package func setCapacity(bytes: Int) { state.withLock { $0.capacityBytes = bytes } }
+
+    /// Lets that many further changes (creations, appends, syncs, renames, removals) pass; all after them fail.
+    package func failChanges(after count: Int) { state.withLock { $0.operationsLeft = count } }
+
+    /// Changes so far: what a test enumerates failures over.
+    package var changes: Int { state.withLock { $0.operations } }
+
+    /// Forgets what was not synced; ends injected failures and locks. Files that are open keep the old content and reach nothing durable.
+    package func cutPower() {
+        state.withLock { state in
+            var nodes: [String: Node] = [:]
+            for (name, node) in state.durableNames {
+                let survivor = Node()
+                survivor.bytes = node.syncedBytes
+                survivor.syncedBytes = node.syncedBytes
+                nodes[name] = survivor
+            }
+            state.names = nodes
+            state.durableNames = nodes
+            state.locked = []
+            state.operationsLeft = .max
+        }
+    }
+
+    /// The content of a file, for tests that look or damage.
+    package func content(_ path: String) -> [UInt8]? { state.withLock { $0.names[path]?.bytes } }
+
+    package func setContent(_ path: String, _ bytes: [UInt8]) {
+        state.withLock { state in
+            let node = Node()
+            node.bytes = bytes
+            node.syncedBytes = bytes
+            state.names[path] = node
+            state.durableNames[path] = node
+        }
+    }
+
+    package func open(_ path: String) throws(ObsError) -> any ReadableFile {
+        guard let bytes = content(path) else { throw missing(path) }
+        return MemoryReadableFile(path: path, bytes: bytes)
+    }
+
+    package func create(_ path: String) throws(ObsError) -> any WritableFile {
+        let node = Node()
+        try change { $0.names[path] = node }
+        return MemoryWritableFile(path: path, node: node, disk: self)
+    }
+
+    package func rename(_ from: String, to: String) throws(ObsError) {
+        guard exists(from) else { throw missing(from) }
+        try change { state in
+            state.names[to] = state.names[from]
+            state.names[from] = nil
+        }
+    }
+
+    package func remove(_ path: String) throws(ObsError) {
+        guard exists(path) else { throw missing(path) }
+        try change { $0.names[path] = nil }
+    }
+
+    package func removeDirectory(_ path: String) throws(ObsError) {
+        guard try list(path).isEmpty else { throw ObsError(.internalError, "cannot remove folder \(path): directory not empty") }
+        try change { $0.folders.remove(path) }
+    }
+
+    package func list(_ path: String) throws(ObsError) -> [String] {
+        let prefix = path + "/"
+        return state.withLock { state in
+            let below = Array(state.names.keys) + Array(state.folders)
+            let names = below.filter { $0.hasPrefix(prefix) }.compactMap { $0.dropFirst(prefix.count).split(separator: "/").first.map(String.init) }
+            return Set(names).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+        }
+    }
+
+    package func makeDirectories(_ path: String) throws(ObsError) {
+        if isDirectory(path) { return }
+        try change { state in
+            var folder = path
+            while folder != ".", folder != "/", state.folders.insert(folder).inserted { folder = DiskLayout.folder(of: folder) }
+        }
+    }
+
+    package func syncDirectory(_ path: String) throws(ObsError) {
+        try change { state in
+            for name in Set(state.names.keys).union(state.durableNames.keys) where DiskLayout.folder(of: name) == path {
+                state.durableNames[name] = state.names[name]
+            }
+        }
+    }
+
+    package func exists(_ path: String) -> Bool { state.withLock { $0.names[path] != nil || $0.folders.contains(path) } }
+
+    package func isDirectory(_ path: String) -> Bool { state.withLock { $0.folders.contains(path) } }
+
+    package func size(_ path: String) throws(ObsError) -> Int {
+        guard let bytes = content(path) else { throw missing(path) }
+        return bytes.count
+    }
+
+    package func truncate(_ path: String, to size: Int) throws(ObsError) {
+        guard exists(path) else { throw missing(path) }
+        try change { state in
+            guard let node = state.names[path] else { return }
+            node.bytes = Array(node.bytes.prefix(size)) + [UInt8](repeating: 0, count: max(0, size - node.bytes.count))
+            node.syncedBytes = node.bytes
+        }
+    }
+
+    package func hardLink(_ from: String, to: String) throws(ObsError) {
+        guard exists(from) else { throw missing(from) }
+        try change { $0.names[to] = $0.names[from] }
+    }
+
+    package func freeBytes(_ path: String) throws(ObsError) -> Int64 {
+        state.withLock { $0.capacityBytes == .max ? 1 << 40 : Int64(max(0, $0.capacityBytes - $0.usedBytes)) }
+    }
+
+    package func lock(_ path: String) throws(ObsError) -> any FileLock {
+        guard state.withLock({ $0.locked.insert(path).inserted }) else { throw ObsError(.unavailable, "\(path) is locked by another process") }
+        return MemoryFileLock(path: path, disk: self)
+    }
+
+    /// Runs a change unless failures are due.
+    fileprivate func change(_ body: (inout State) -> Void) throws(ObsError) {
+        let passed = state.withLock { state -> Bool in
+            guard state.operationsLeft > 0 else { return false }
+            if state.operationsLeft != .max { state.operationsLeft -= 1 }
+            state.operations += 1
+            body(&state)
+            return true
+        }
+        if !passed { throw ObsError(.internalError, "cannot write: input/output error (injected)") }
+    }
+
+    private func missing(_ path: String) -> ObsError { ObsError(.notFound, "cannot open \(path): no such file or directory") }
+}
+
+extension MemoryFileSystem.State {
+    fileprivate var usedBytes: Int { names.values.reduce(0) { $0 + $1.bytes.count } }
+}
+
+private final class MemoryReadableFile: ReadableFile {
+    let path: String
+    private let bytes: [UInt8]
+    var size: Int { bytes.count }
+
+    init(path: String, bytes: [UInt8]) {
+        self.path = path
+        self.bytes = bytes
+    }
+
+    func read(at offset: Int, count: Int) throws(ObsError) -> [UInt8] {
+        guard offset >= 0, count >= 0, offset <= size, count <= size - offset else {
+            throw ObsError(.corrupt, "file ends early, it has \(size) bytes", place: "\(path):\(offset)")
+        }
+        return Array(bytes[offset..<offset + count])
+    }
+
+    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(ObsError) {
+        buffer.copyBytes(from: try read(at: offset, count: buffer.count))
+    }
+}
+
+private final class MemoryWritableFile: WritableFile, @unchecked Sendable {  // one caller at a time, see WritableFile
+    let path: String
+    private let node: MemoryFileSystem.Node
+    private let disk: MemoryFileSystem
+    private(set) var size = 0
+
+    init(path: String, node: MemoryFileSystem.Node, disk: MemoryFileSystem) {
+        self.path = path
+        self.node = node
+        self.disk = disk
+    }
+
+    func append(_ bytes: UnsafeRawBufferPointer) throws(ObsError) {
+        var isFull = false
+        try disk.change { state in
+            // A full disk takes what still fits, as write(2) does.
+            let room = state.capacityBytes == .max ? Int.max : max(0, state.capacityBytes - state.usedBytes)
+            isFull = bytes.count > room
+            node.bytes.append(contentsOf: bytes.prefix(room))
+        }
+        if isFull { throw ObsError(.overloaded, "cannot write \(path): no space left on device", retryAfterSeconds: 30) }
+        size += bytes.count
+    }
+
+    func sync() throws(ObsError) { try disk.change { _ in node.syncedBytes = node.bytes } }
+
+    func close() throws(ObsError) {}
+}
+
+private final class MemoryFileLock: FileLock {
+    private let path: String
+    private let disk: MemoryFileSystem
+
+    init(path: String, disk: MemoryFileSystem) {
+        self.path = path
+        self.disk = disk
+    }
+
+    deinit { release() }
+
+    func release() { _ = disk.state.withLock { $0.locked.remove(path) } }
+}

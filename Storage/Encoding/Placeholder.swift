@@ -1,1 +1,0 @@
-// see Storage/README.md.

@@ -1,0 +1,132 @@
+package import ObsCore
+package import ObsDisk
+internal import ObsEncoding
+package import ObsStore
+
+/// A segment of series open for reading. A series goes by its ordinal, 0..<seriesCount, in label order. Safe from several threads.
+///
+/// Every call may throw `.corrupt` with place `file:offset`.
+package final class MetricSegmentReader: Sendable {
+    package var info: SegmentInfo { file.info }
+    package var seriesCount: Int { table.seriesCount }
+    private let file: SegmentFile
+    private let index: LabelIndex
+    private let table: SeriesTable
+    private let timeBlocks: [FramePlace]
+    private let valueBlocks: [FramePlace]
+
+    /// Reads the footer and its directories, no block and no page.
+    /// - Parameter cache: for decoded blocks and pages; the engine's is shared by all readers.
+    package static func open(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache = BlockCache(bytesMax: 8 << 20)) throws(ObsError)
+        -> MetricSegmentReader
+    {
+        try MetricSegmentReader(try SegmentFile(fileSystem, path, cache: cache, expecting: .metrics))
+    }
+
+    private init(_ file: SegmentFile) throws(ObsError) {
+        self.file = file
+        index = try LabelIndex(file)
+        table = try SeriesTable(file)
+        guard index.seriesCount == table.seriesCount else { throw ObsError(.corrupt, "label index and series table disagree", place: file.path) }
+        let place = try file.footer.place(.chunkBlocks)
+        (timeBlocks, valueBlocks) = try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> ([FramePlace], [FramePlace]) in
+            (try Self.places(&cursor, before: place.offset), try Self.places(&cursor, before: place.offset))
+        }
+    }
+
+    /// Ordinals of the series that satisfy all matchers, ascending.
+    package func select(_ matchers: [LabelMatcher]) throws(ObsError) -> [Int] { try index.select(matchers) }
+
+    package func labels(_ ordinal: Int) throws(ObsError) -> Labels { try table.labels(ordinal, index: index) }
+
+    /// Milliseconds of the first and the last sample.
+    package func timeRange(_ ordinal: Int) throws(ObsError) -> ClosedRange<Int64> {
+        let chunks = try table.chunks(ordinal)
+        guard let first = chunks.first, let last = chunks.last, first.minTime <= last.maxTime else {
+            throw ObsError(.corrupt, "series \(ordinal) has chunks out of order", place: file.path)
+        }
+        return first.minTime...last.maxTime
+    }
+
+    /// Samples within `range` (milliseconds), in time order; chunks outside are not read.
+    package func samples(_ ordinal: Int, range: ClosedRange<Int64>) throws(ObsError) -> (times: [Int64], values: [Double]) {
+        var times: [Int64] = []
+        var values: [Double] = []
+        for chunk in try table.chunks(ordinal) where chunk.maxTime >= range.lowerBound && chunk.minTime <= range.upperBound {
+            let chunkTimes = try self.times(chunk)
+            let chunkValues = try column(valueBlocks, chunk.values) { (cursor: inout ByteCursor) throws(ObsError) -> [Double] in
+                try FloatCodec.decode(&cursor, count: chunk.samples)
+            }
+            let first = chunk.minTime >= range.lowerBound ? 0 : lowerBound(chunkTimes, range.lowerBound)
+            let end = chunk.maxTime <= range.upperBound ? chunkTimes.count : lowerBound(chunkTimes, range.upperBound + 1)
+            guard first < end else { continue }
+            if times.isEmpty, first == 0, end == chunkTimes.count {
+                times = chunkTimes
+                values = chunkValues
+            } else {
+                times.append(contentsOf: chunkTimes[first..<end])
+                values.append(contentsOf: chunkValues[first..<end])
+            }
+        }
+        return (times, values)
+    }
+
+    /// Number of samples of a series; reads no block.
+    package func sampleCount(_ ordinal: Int) throws(ObsError) -> Int { try table.chunks(ordinal).reduce(0) { $0 + $1.samples } }
+
+    /// Sorted.
+    package func labelNames() throws(ObsError) -> [String] { index.names.map { String(decoding: $0.name, as: UTF8.self) } }
+
+    /// Sorted, unique values of a label in the whole segment; empty when no series has it.
+    package func labelValues(_ name: String) throws(ObsError) -> [String] {
+        guard let found = index.find(Array(name.utf8)) else { return [] }
+        return try index.values(found)
+    }
+
+    private func times(_ chunk: Chunk) throws(ObsError) -> [Int64] {
+        let times = try column(timeBlocks, chunk.times) { (cursor: inout ByteCursor) throws(ObsError) -> [Int64] in
+            try IntegerCodec.decode(&cursor, count: chunk.samples)
+        }
+        // The writer's check, from the other side.
+        guard times.first == chunk.minTime, times.last == chunk.maxTime, zip(times, times.dropFirst()).allSatisfy({ $0 < $1 }) else {
+            throw ObsError(.corrupt, "times of a chunk are not those of the series table", place: file.path)
+        }
+        return times
+    }
+
+    private func column<R>(_ places: [FramePlace], _ at: ColumnPlace, _ decode: (inout ByteCursor) throws(ObsError) -> R) throws(ObsError) -> R {
+        guard places.indices.contains(at.block) else { throw ObsError(.corrupt, "block \(at.block) of \(places.count)", place: file.path) }
+        let place = places[at.block]
+        do throws(ObsError) {
+            let block = try file.cached(place) { () throws(ObsError) -> (value: ChunkBlock, bytes: Int) in
+                let block = try ChunkBlock(try file.read(place))
+                return (block, block.byteSize)
+            }
+            return try block.column(at.index, decode)
+        } catch { throw error.located("\(file.path):\(place.offset)") }
+    }
+
+    private static func places(_ cursor: inout ByteCursor, before end: Int) throws(ObsError) -> [FramePlace] {
+        // A frame has more than eight bytes, so there cannot be more of them than that.
+        let count = try cursor.count(max: end / 8)
+        let offsets = try IntegerCodec.decode(&cursor, count: count)
+        let lengths = try IntegerCodec.decode(&cursor, count: count)
+        var places: [FramePlace] = []
+        for (offset, length) in zip(offsets, lengths) {
+            guard offset >= 0, length >= 0, offset <= Int64(end), length <= Int64(end) - offset else { throw ObsError(.corrupt, "block outside the data") }
+            places.append(FramePlace(offset: Int(offset), length: Int(length)))
+        }
+        return places
+    }
+}
+
+/// Index of the first time that is not below `time`.
+private func lowerBound(_ times: [Int64], _ time: Int64) -> Int {
+    var low = 0
+    var high = times.count
+    while low < high {
+        let middle = (low + high) / 2
+        if times[middle] < time { low = middle + 1 } else { high = middle }
+    }
+    return low
+}

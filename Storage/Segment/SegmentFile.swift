@@ -1,0 +1,133 @@
+package import ObsCore
+package import ObsDisk
+internal import ObsEncoding
+internal import ObsHash
+internal import Synchronization
+
+/// A finished segment open for reading: one descriptor, pread, the footer in memory. Safe from several threads.
+final class SegmentFile: Sendable {
+    let footer: SegmentFooter
+    private let file: any ReadableFile
+    private let cache: BlockCache
+    /// Tells this opening apart in the cache.
+    private let identity: UInt64
+    private let dataEnd: Int
+
+    var path: String { file.path }
+    var info: SegmentInfo { footer.info }
+
+    private static let identities = Atomic<UInt64>(0)
+
+    /// - Throws: `.corrupt` for anything that is not a finished segment of a known version.
+    init(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache) throws(ObsError) {
+        file = try fileSystem.open(path)
+        self.cache = cache
+        identity = Self.identities.wrappingAdd(1, ordering: .relaxed).newValue
+        (footer, dataEnd) = try Self.readFooter(file)
+    }
+
+    /// As `init`, also refusing another signal's segment.
+    convenience init(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache, expecting signal: Signal) throws(ObsError) {
+        try self.init(fileSystem, path, cache: cache)
+        guard info.signal == signal else { throw ObsError(.corrupt, "a segment of \(info.signal.rawValue), not of \(signal.rawValue)", place: "\(path):0") }
+    }
+
+    private static func readFooter(_ file: any ReadableFile) throws(ObsError) -> (SegmentFooter, Int) {
+        let size = file.size
+        guard size >= SegmentLayout.headerBytes + SegmentLayout.trailerBytes else {
+            throw ObsError(.corrupt, "too short for a segment, \(size) bytes", place: "\(file.path):\(size)")
+        }
+        let header = try file.read(at: 0, count: SegmentLayout.headerBytes)
+        guard header == SegmentLayout.magic else { throw ObsError(.corrupt, magicError(header), place: "\(file.path):0") }
+        let tailStart = max(0, size - SegmentLayout.tailBytes)
+        let tail = try file.read(at: tailStart, count: size - tailStart)
+        let trailerStart = size - SegmentLayout.trailerBytes
+        let place = "\(file.path):\(trailerStart)"
+        guard Array(tail.suffix(SegmentLayout.headerBytes)) == SegmentLayout.magic else {
+            throw ObsError(.corrupt, "no trailer: the segment was not finished or was cut", place: place)
+        }
+        let trailer = Array(tail.suffix(SegmentLayout.trailerBytes))
+        do throws(ObsError) {
+            let (offset, length, checksum) = try decoding(trailer) { (cursor: inout ByteCursor) throws(ObsError) -> (Int, Int, UInt64) in
+                let offset = try cursor.u64()
+                let length = try cursor.u64()
+                guard offset >= UInt64(SegmentLayout.headerBytes), offset <= UInt64(trailerStart), length == UInt64(trailerStart) - offset else {
+                    throw ObsError(.corrupt, "trailer points outside the file")
+                }
+                return (Int(offset), Int(length), try cursor.u64())
+            }
+            let checked = offset >= tailStart ? Array(tail[(offset - tailStart)..<(tail.count - 16)]) : try file.read(at: offset, count: length + 16)
+            guard checked.withUnsafeBytes({ hash64($0) }) == checksum else { throw ObsError(.corrupt, "checksum of the footer does not match") }
+            let content = try Frame.content(of: Array(checked.prefix(length)))
+            let footer = try decoding(content) { (cursor: inout ByteCursor) throws(ObsError) -> SegmentFooter in
+                try SegmentFooter(&cursor, fileBytes: size, checksum: checksum, end: offset)
+            }
+            return (footer, offset)
+        } catch { throw error.located(place) }
+    }
+
+    private static func magicError(_ header: [UInt8]) -> String {
+        guard header.prefix(6) == SegmentLayout.magic.prefix(6) else { return "not a segment" }
+        return "segment format version \(Int(header[6]) | Int(header[7]) << 8), this obsd reads version \(SegmentLayout.version)"
+    }
+
+    /// Decodes a frame's content; all of it must be used.
+    func decode<R>(_ place: FramePlace, _ body: (inout ByteCursor) throws(ObsError) -> R) throws(ObsError) -> R {
+        let content = try read(place)
+        do throws(ObsError) {
+            return try decoding(content) { (cursor: inout ByteCursor) throws(ObsError) -> R in
+                let result = try body(&cursor)
+                try cursor.expectEnd()
+                return result
+            }
+        } catch { throw error.located("\(path):\(place.offset)") }
+    }
+
+    /// A frame's content, checked.
+    func read(_ place: FramePlace) throws(ObsError) -> [UInt8] {
+        guard place.offset >= SegmentLayout.headerBytes, place.length <= dataEnd - place.offset else {
+            throw ObsError(.corrupt, "frame outside the data", place: "\(path):\(place.offset)")
+        }
+        let bytes = try file.read(at: place.offset, count: place.length)
+        do throws(ObsError) { return try Frame.content(of: bytes) } catch { throw error.located("\(path):\(place.offset)") }
+    }
+
+    /// What `make` decodes from the frame at `place`, from the cache if it is there. `bytes` says what the result holds.
+    func cached<T: AnyObject & Sendable>(_ place: FramePlace, _ make: () throws(ObsError) -> (value: T, bytes: Int)) throws(ObsError) -> T {
+        let key = BlockCache.Key(file: identity, offset: place.offset)
+        if let found = cache.find(key) as? T { return found }
+        let made = try make()
+        cache.insert(key, made.value, bytes: made.bytes)
+        return made.value
+    }
+
+    /// Walks all frames up to the footer and compares the chained hash.
+    func verify() throws(ObsError) {
+        var offset = SegmentLayout.headerBytes
+        var hash: UInt64 = 0
+        while offset < dataEnd {
+            do throws(ObsError) {
+                let head = try file.read(at: offset, count: min(Frame.headerBytesMax, dataEnd - offset))
+                let length = try decoding(head) { (cursor: inout ByteCursor) throws(ObsError) -> Int in try Frame.length(head: cursor.bytes) }
+                guard length <= dataEnd - offset else { throw ObsError(.corrupt, "frame runs into the footer") }
+                let checksum = try decoding(try file.read(at: offset, count: length)) { (cursor: inout ByteCursor) throws(ObsError) -> UInt64 in
+                    try Frame.check(&cursor)
+                }
+                hash = chain(hash, checksum)
+                offset += length
+            } catch { throw error.located("\(path):\(offset)") }
+        }
+        guard hash == footer.contentHash else { throw ObsError(.corrupt, "frames are not those the footer was written for", place: "\(path):\(offset)") }
+    }
+}
+
+/// Reads the footer only; what recovery and `index rebuild` do with every file.
+package func readSegmentInfo(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> SegmentInfo {
+    try SegmentFile(fileSystem, path, cache: BlockCache(bytesMax: 0)).info
+}
+
+/// Checks every checksum of the file.
+/// - Throws: `.corrupt` with place `file:offset`.
+package func verify(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) {
+    try SegmentFile(fileSystem, path, cache: BlockCache(bytesMax: 0)).verify()
+}

@@ -1,0 +1,170 @@
+package import ObsCore
+package import ObsDisk
+internal import ObsEncoding
+
+/// Columns a reader of span blocks wants; what is not read comes as defaults. Ids, parent, start, duration, kind and status are always read.
+package struct SpanColumns: OptionSet, Sendable {
+    package let rawValue: UInt16
+    package init(rawValue: UInt16) { self.rawValue = rawValue }
+    package static let name = SpanColumns(rawValue: 1)
+    package static let attributes = SpanColumns(rawValue: 2)
+    package static let events = SpanColumns(rawValue: 4)
+    package static let links = SpanColumns(rawValue: 8)
+    /// Status message, trace state, dropped counts, flags.
+    package static let rest = SpanColumns(rawValue: 16)
+    /// With the services.
+    package static let resource = SpanColumns(rawValue: 32)
+    package static let scope = SpanColumns(rawValue: 64)
+    package static let all: SpanColumns = [.name, .attributes, .events, .links, .rest, .resource, .scope]
+}
+
+package struct SpanBlockInfo: Sendable {
+    package var rows: Int
+    package var minStartNanos: Int64
+    package var maxStartNanos: Int64
+    package var minTraceID: TraceID
+    package var maxTraceID: TraceID
+    /// Sorted; empty when there are more than `SegmentLimits.namesMax`: then any may be inside.
+    package var services: [String]
+    /// On disk.
+    package var bytes: Int { places.bytes }
+    var places: EventBlockPlaces
+}
+
+/// A segment of spans open for reading. Safe from several threads.
+package final class SpanSegmentReader: Sendable {
+    package var info: SegmentInfo { file.info }
+    package let blocks: [SpanBlockInfo]
+    private let file: SegmentFile
+
+    /// Reads the footer and the block index.
+    /// - Parameter cache: for trace filters; the engine's is shared by all readers.
+    package static func open(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache = BlockCache(bytesMax: 1 << 20)) throws(ObsError)
+        -> SpanSegmentReader
+    {
+        try SpanSegmentReader(try SegmentFile(fileSystem, path, cache: cache, expecting: .traces))
+    }
+
+    private init(_ file: SegmentFile) throws(ObsError) {
+        self.file = file
+        let place = try file.footer.place(.eventBlocks)
+        blocks = try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> [SpanBlockInfo] in
+            var blocks: [SpanBlockInfo] = []
+            for _ in 0..<(try cursor.count(max: cursor.remaining)) { blocks.append(try Self.block(&cursor, end: place.offset)) }
+            return blocks
+        }
+    }
+
+    private static func block(_ cursor: inout ByteCursor, end: Int) throws(ObsError) -> SpanBlockInfo {
+        let rows = try cursor.count(max: SegmentLimits.blockRowsMax)
+        let low = try cursor.zigzag()
+        let high = try cursor.zigzag()
+        let first = TraceID(high: try cursor.u64().byteSwapped, low: try cursor.u64().byteSwapped)
+        let last = TraceID(high: try cursor.u64().byteSwapped, low: try cursor.u64().byteSwapped)
+        guard rows > 0, low <= high, first <= last else { throw ObsError(.corrupt, "span block of no rows") }
+        var services: [String] = []
+        for _ in 0..<(try cursor.count(max: SegmentLimits.namesMax)) { services.append(try cursor.string()) }
+        return SpanBlockInfo(
+            rows: rows, minStartNanos: low, maxStartNanos: high, minTraceID: first, maxTraceID: last, services: services,
+            places: try EventBlockPlaces(&cursor, end: end))
+    }
+
+    /// False only when the segment holds no span of the trace. Reads the filters of the few blocks the id may lie in.
+    package func mayContain(_ id: TraceID) throws(ObsError) -> Bool { try !blocks(mayContaining: id).isEmpty }
+
+    /// Blocks that may hold spans of the trace.
+    package func blocks(mayContaining id: TraceID) throws(ObsError) -> [Int] {
+        var result: [Int] = []
+        for (number, block) in blocks.enumerated() where block.minTraceID <= id && id <= block.maxTraceID {
+            if try filter(block).mayContain(id) { result.append(number) }
+        }
+        return result
+    }
+
+    private func filter(_ block: SpanBlockInfo) throws(ObsError) -> TraceFilter {
+        let place = block.places.place(SpanColumn.filter.rawValue)
+        let bytes = try file.cached(place) { () throws(ObsError) -> (value: Block, bytes: Int) in
+            let bytes = try file.read(place)
+            return (Block(bytes), bytes.count)
+        }
+        do throws(ObsError) { return try TraceFilter(bytes: bytes.bytes) } catch { throw error.located("\(file.path):\(place.offset)") }
+    }
+
+    /// A block as a batch, rows in (trace id, start) order.
+    /// - Throws: `.corrupt` with place `file:offset`.
+    package func read(block number: Int, columns: SpanColumns = .all) throws(ObsError) -> SpanBatch {
+        let info = blocks[number]
+        let reader = EventBlockReader(file: file, places: info.places, rows: info.rows)
+        var batch = SpanBatch()
+        batch.traceID = try reader.traceIDs(SpanColumn.traceID.rawValue)
+        batch.spanID = try reader.integers(SpanColumn.spanID.rawValue, as: UInt64.self)
+        batch.parentID = try parents(reader, batch)
+        batch.startNanos = try reader.integers(SpanColumn.start.rawValue, as: Int64.self)
+        batch.durationNanos = try reader.integers(SpanColumn.duration.rawValue, as: Int64.self)
+        batch.kind = try reader.integers(SpanColumn.kind.rawValue, as: UInt8.self)
+        batch.status = try reader.integers(SpanColumn.status.rawValue, as: UInt8.self)
+        batch.flags = columns.contains(.rest) ? try reader.integers(SpanColumn.flags.rawValue, as: UInt32.self) : .init(repeating: 0, count: info.rows)
+        batch.name = try strings(reader, .name, wanted: columns.contains(.name), &batch.bytes)
+        batch.statusMessage = try strings(reader, .statusMessage, wanted: columns.contains(.rest), &batch.bytes)
+        batch.traceState = try strings(reader, .traceState, wanted: columns.contains(.rest), &batch.bytes)
+        batch.attributes = try strings(reader, .attributes, wanted: columns.contains(.attributes), &batch.bytes)
+        batch.events = try strings(reader, .events, wanted: columns.contains(.events), &batch.bytes)
+        batch.links = try strings(reader, .links, wanted: columns.contains(.links), &batch.bytes)
+        batch.dropped = try strings(reader, .dropped, wanted: columns.contains(.rest), &batch.bytes)
+        batch.resource = .init(repeating: 0, count: info.rows)
+        batch.scope = .init(repeating: 0, count: info.rows)
+        if columns.contains(.resource) {
+            let read = try reader.table(SpanColumn.resource.rawValue, tables: 2, into: &batch.bytes)
+            (batch.resources, batch.services, batch.resource) = (read.tables[0], read.tables[1], read.rows)
+        }
+        if columns.contains(.scope) {
+            let read = try reader.table(SpanColumn.scope.rawValue, tables: 1, into: &batch.bytes)
+            (batch.scopes, batch.scope) = (read.tables[0], read.rows)
+        }
+        try check(batch, info)
+        return batch
+    }
+
+    private func strings(_ reader: EventBlockReader, _ column: SpanColumn, wanted: Bool, _ bytes: inout [UInt8]) throws(ObsError) -> [ByteRange] {
+        wanted ? try reader.strings(column.rawValue, into: &bytes) : [ByteRange](repeating: .empty, count: reader.rows)
+    }
+
+    private func parents(_ reader: EventBlockReader, _ batch: SpanBatch) throws(ObsError) -> [SpanID] {
+        let place = reader.places.place(SpanColumn.parentID.rawValue)
+        guard !place.isNone else { return [SpanID](repeating: 0, count: reader.rows) }
+        return try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> [SpanID] in
+            let references = try IntegerCodec.decode(&cursor, count: reader.rows)
+            let elsewhere = try IntegerCodec.decode(&cursor, count: try cursor.count(max: reader.rows), as: UInt64.self)
+            var result = [SpanID](repeating: 0, count: reader.rows)
+            var next = 0
+            var isRight = true
+            forEachTrace(batch.traceID) { trace in
+                for row in trace {
+                    switch references[row] {
+                    case 0: break
+                    case 1 where next < elsewhere.count:
+                        result[row] = elsewhere[next]
+                        next += 1
+                    case 2..<Int64(trace.count) + 2: result[row] = batch.spanID[trace.lowerBound + Int(references[row]) - 2]
+                    default: isRight = false
+                    }
+                }
+            }
+            guard isRight, next == elsewhere.count else { throw ObsError(.corrupt, "parent outside its trace") }
+            return result
+        }
+    }
+
+    /// The writer's promises, from the other side.
+    private func check(_ batch: SpanBatch, _ info: SpanBlockInfo) throws(ObsError) {
+        var isRight = batch.traceID[0] == info.minTraceID && batch.traceID[info.rows - 1] == info.maxTraceID
+        for row in 0..<info.rows {
+            isRight = isRight && batch.startNanos[row] >= info.minStartNanos && batch.startNanos[row] <= info.maxStartNanos
+            guard row > 0 else { continue }
+            isRight = isRight && batch.traceID[row - 1] <= batch.traceID[row]
+        }
+        if !isRight {
+            throw ObsError(.corrupt, "rows of a block are out of order or not those of the block index", place: "\(file.path):\(info.places.offset)")
+        }
+    }
+}
