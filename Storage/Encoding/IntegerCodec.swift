@@ -151,9 +151,10 @@ package enum IntegerCodec {
         }
 
         var cheapest: Form {
-            // Second differences amplify noise, so they must win clearly: their bits are less alike than the numbers say.
-            if count > 2, secondBits + secondBits / 8 < min(deltaBits, plainBits) { return .deltaOfDelta }
-            return deltaBits < plainBits ? .delta : .plain
+            // Differences amplify noise, so each further one must win clearly: its bits are less alike than their number says.
+            let first = deltaBits + deltaBits / 8 < plainBits ? deltaBits : plainBits
+            if count > 2, secondBits + secondBits / 8 < first { return .deltaOfDelta }
+            return first == plainBits ? .plain : .delta
         }
     }
 
