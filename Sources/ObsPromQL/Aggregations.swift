@@ -31,13 +31,16 @@ extension Evaluator {
         return groups
     }
 
+    private func dropsName(_ members: [Int], _ matrix: StepMatrix) -> Bool { members.contains { matrix.series[$0].dropsName } }
+
     // MARK: folds
 
     private func fold(_ matrix: StepMatrix, _ node: Aggregation, _ timeline: Timeline) -> StepMatrix {
         var result = StepMatrix()
         for group in groups(matrix, node) {
             let columns = group.members.map { matrix.series[$0].values }
-            result.series.append(StepSeries(labels: group.labels, values: folded(columns, node.operation, timeline.count)))
+            result.series.append(
+                StepSeries(labels: group.labels, values: folded(columns, node.operation, timeline.count), dropsName: dropsName(group.members, matrix)))
         }
         return result
     }
@@ -89,7 +92,7 @@ extension Evaluator {
                 for member in group.members where !isMissing(matrix.series[member].values[step]) { values.append(matrix.series[member].values[step]) }
                 if !values.isEmpty { column[step] = quantileOf(&values, ranks[step]) }
             }
-            result.series.append(StepSeries(labels: group.labels, values: column))
+            result.series.append(StepSeries(labels: group.labels, values: column, dropsName: dropsName(group.members, matrix)))
         }
         return result
     }
@@ -148,7 +151,7 @@ extension Evaluator {
         }
         var result = StepMatrix(isOrdered: timeline.count == 1 && node.operation != .limitk)
         for index in result.isOrdered ? order : Array(matrix.series.indices) {
-            result.series.append(StepSeries(labels: matrix.series[index].labels, values: kept[index]))
+            result.series.append(StepSeries(labels: matrix.series[index].labels, values: kept[index], dropsName: matrix.series[index].dropsName))
         }
         return result
     }

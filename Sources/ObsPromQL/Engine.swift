@@ -6,6 +6,9 @@ package struct PromQLOptions: Sendable {
     package var lookbackMillis: Int64 = 300_000
     /// Step of a subquery that names none (Prometheus: the global evaluation interval).
     package var subqueryStepMillis: Int64 = 60_000
+    /// Keeps metric names until the end of a query, so that `label_replace(rate(…), …, "__name__", …)` still sees them
+    /// (Prometheus' `promql-delayed-name-removal`, off there too).
+    package var removesNamesLate = false
 
     package init() {}
 }
@@ -65,7 +68,7 @@ package final class PromQLEngine: Sendable {
         let value: PromQLValue
         switch expression.type {
         case .matrix: value = .matrix(try evaluator.rawSeries(expression, timeline))
-        default: value = instantValue(try evaluator.evaluate(expression, timeline), atMillis)
+        default: value = instantValue(try evaluator.answer(expression, timeline), atMillis)
         }
         return evaluator.result(value)
     }
@@ -85,7 +88,7 @@ package final class PromQLEngine: Sendable {
         let evaluator = evaluator(timeline, lookbackMillis, isRange: true, context)
         evaluator.queryEndMillis = endMillis
         defer { evaluator.releaseMemory() }
-        let value = try evaluator.evaluate(expression, timeline)
+        let value = try evaluator.answer(expression, timeline)
         return evaluator.result(.matrix(rangeSeries(value, timeline)))
     }
 
@@ -93,7 +96,7 @@ package final class PromQLEngine: Sendable {
         let lookback = lookbackMillis ?? options.lookbackMillis
         return Evaluator(
             reader: reader, context: context, timeline: timeline, lookbackMillis: lookback > 0 ? lookback : options.lookbackMillis,
-            subqueryStepMillis: options.subqueryStepMillis, isRange: isRange)
+            options: options, isRange: isRange)
     }
 }
 

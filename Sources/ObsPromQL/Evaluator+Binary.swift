@@ -39,7 +39,9 @@ extension Evaluator {
                     values[step] = operation.arithmetic(left, right)
                 }
             }
-            try builder.add(filters ? series.labels : LabelFilter.withoutName(series.labels), values)
+            var result = series
+            result.values = values
+            try builder.add(filters ? result : nameless(series.labels, values))
         }
         return builder.matrix
     }
@@ -57,12 +59,11 @@ extension Evaluator {
             groups[signature(series.labels)] = present
         }
         var builder = MatrixBuilder(capacity: left.series.count)
-        if operation == .or { for series in left.series { try builder.add(series.labels, series.values) } }
-        for series in filtered.series {
-            var values = series.values
+        if operation == .or { for series in left.series { try builder.add(series) } }
+        for var series in filtered.series {
             let present = groups[signature(series.labels)]
-            for step in 0..<timeline.count where (present?[step] ?? false) != (operation == .and) { values[step] = missing }
-            try builder.add(series.labels, values)
+            for step in 0..<timeline.count where (present?[step] ?? false) != (operation == .and) { series.values[step] = missing }
+            try builder.add(series)
         }
         return builder.matrix
     }

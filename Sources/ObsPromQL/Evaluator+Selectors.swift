@@ -72,7 +72,7 @@ extension Evaluator {
 
     /// Calls `body` with each series of a range vector, gaps and stale markers left out.
     func forEachSeries(
-        _ expression: Expression, _ timeline: Timeline, _ body: (Frame, SeriesSamples) throws(ObsError) -> Void
+        _ expression: Expression, _ timeline: Timeline, _ body: (Frame, SeriesSamples, _ dropsName: Bool) throws(ObsError) -> Void
     ) throws(ObsError) {
         switch expression.unwrapped {
         case .range(let range):
@@ -85,7 +85,7 @@ extension Evaluator {
             while let series = try set.next() {
                 try context.check()
                 let samples = withoutStale(series)
-                if !samples.timesMillis.isEmpty { try body(frame, samples) }
+                if !samples.timesMillis.isEmpty { try body(frame, samples, false) }
             }
         case .subquery(let subquery): try forEachSeries(subquery, timeline, body)
         default: throw ObsError(.internalError, "expected a range vector at \(expression.position)")
@@ -94,11 +94,11 @@ extension Evaluator {
 
     /// A subquery is its expression evaluated at all multiples of its step that some window covers.
     private func forEachSeries(
-        _ subquery: Subquery, _ timeline: Timeline, _ body: (Frame, SeriesSamples) throws(ObsError) -> Void
+        _ subquery: Subquery, _ timeline: Timeline, _ body: (Frame, SeriesSamples, _ dropsName: Bool) throws(ObsError) -> Void
     ) throws(ObsError) {
         let frame = Frame(
             references: try references(timeline, at: subquery.at, offset: subquery.offset), rangeMillis: try positiveMillis(subquery.range))
-        var step = subqueryStepMillis
+        var step = options.subqueryStepMillis
         if let given = subquery.step { step = try positiveMillis(given) }
         let before = frame.references.start &- frame.rangeMillis
         let first = (floorDivide(before, step) &+ 1) &* step
@@ -107,7 +107,7 @@ extension Evaluator {
         try context.charge(samples: inner.count)
         for series in try vector(subquery.expression, inner).series {
             let samples = presentSamples(series, inner)
-            if !samples.timesMillis.isEmpty { try body(frame, samples) }
+            if !samples.timesMillis.isEmpty { try body(frame, samples, series.dropsName) }
         }
     }
 
@@ -150,8 +150,8 @@ extension Evaluator {
     /// A range vector as the answer of an instant query: its samples as stored.
     func rawSeries(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> [SeriesSamples] {
         var result: [SeriesSamples] = []
-        try forEachSeries(expression, timeline) { (frame, series) throws(ObsError) in
-            var kept = SeriesSamples(labels: series.labels, timesMillis: [], values: [])
+        try forEachSeries(expression, timeline) { (frame, series, dropsName) throws(ObsError) in
+            var kept = SeriesSamples(labels: dropsName ? LabelFilter.withoutName(series.labels) : series.labels, timesMillis: [], values: [])
             let end = frame.references.last
             for (time, value) in zip(series.timesMillis, series.values) where time <= end && time > end &- frame.rangeMillis {
                 kept.timesMillis.append(time)

@@ -12,7 +12,7 @@ final class Evaluator {
     let reader: any Reader
     let context: QueryContext
     let lookbackMillis: Int64
-    let subqueryStepMillis: Int64
+    let options: PromQLOptions
     /// Of the whole query: what `@ start()`, `step()` and `range()` mean, also within subqueries.
     let queryStartMillis: Int64
     var queryEndMillis: Int64
@@ -22,11 +22,11 @@ final class Evaluator {
     private var infos: [String] = []
     private var chargedBytes = 0
 
-    init(reader: any Reader, context: QueryContext, timeline: Timeline, lookbackMillis: Int64, subqueryStepMillis: Int64, isRange: Bool) {
+    init(reader: any Reader, context: QueryContext, timeline: Timeline, lookbackMillis: Int64, options: PromQLOptions, isRange: Bool) {
         self.reader = reader
         self.context = context
         self.lookbackMillis = lookbackMillis
-        self.subqueryStepMillis = subqueryStepMillis
+        self.options = options
         queryStartMillis = timeline.start
         queryEndMillis = timeline.last
         queryStepMillis = timeline.step
@@ -56,6 +56,25 @@ final class Evaluator {
     }
 
     // MARK: expressions
+
+    /// The value of the whole query: names that were to be removed late go now.
+    func answer(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> Value {
+        let value = try evaluate(expression, timeline)
+        guard case .vector(let matrix) = value, matrix.series.contains(where: \.dropsName) else { return value }
+        var builder = MatrixBuilder(capacity: matrix.series.count)
+        for series in matrix.series {
+            try builder.add(StepSeries(labels: series.dropsName ? LabelFilter.withoutName(series.labels) : series.labels, values: series.values))
+        }
+        var result = builder.matrix
+        result.isOrdered = matrix.isOrdered
+        return .vector(result)
+    }
+
+    /// A series whose values are no longer its metric's.
+    func nameless(_ labels: Labels, _ values: [Double]) -> StepSeries {
+        options.removesNamesLate
+            ? StepSeries(labels: labels, values: values, dropsName: true) : StepSeries(labels: LabelFilter.withoutName(labels), values: values)
+    }
 
     func evaluate(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> Value {
         try context.check()
@@ -112,7 +131,7 @@ final class Evaluator {
         for series in matrix.series {
             var values = series.values
             for step in values.indices where !isMissing(values[step]) { values[step] = body(values[step]) }
-            try builder.add(LabelFilter.withoutName(series.labels), values)
+            try builder.add(nameless(series.labels, values))
         }
         return builder.matrix
     }

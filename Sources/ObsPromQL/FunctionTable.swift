@@ -121,12 +121,12 @@ extension Evaluator {
         }
         let wantsCounter = call.function.name == "rate" || call.function.name == "increase"
         var builder = MatrixBuilder()
-        try forEachSeries(range, timeline) { (frame, samples) throws(ObsError) in
+        try forEachSeries(range, timeline) { (frame, samples, dropsName) throws(ObsError) in
             let column = try slide(samples, frame, timeline, parameters.first, parameters.count > 1 ? parameters[1] : nil, body)
             guard column.contains(where: { !isMissing($0) }) else { return }
             if wantsCounter { informIfNoCounter(samples.labels["__name__"] ?? "", range.position) }
             try charge(columns: 1, timeline)
-            try builder.add(keepsName ? samples.labels : LabelFilter.withoutName(samples.labels), column)
+            try builder.add(keepsName ? StepSeries(labels: samples.labels, values: column, dropsName: dropsName) : nameless(samples.labels, column))
         }
         return builder.matrix
     }

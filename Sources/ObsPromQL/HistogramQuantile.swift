@@ -30,6 +30,40 @@ let histogramQuantile: @Sendable (Evaluator, Call, Timeline) throws(ObsError) ->
     }
 }
 
+/// Several quantiles at once, told apart by a label.
+let histogramQuantiles: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
+    guard case .string(let label) = call.arguments[1].unwrapped else { return .vector(StepMatrix()) }
+    var builder = MatrixBuilder()
+    for argument in call.arguments.dropFirst(2) {
+        var single = call
+        single.arguments = [argument, call.arguments[0]]
+        let rank = try evaluator.scalar(argument, timeline)
+        guard case .vector(let matrix) = try histogramQuantile(evaluator, single, timeline) else { continue }
+        // A rank that changes from step to step names a series for each of its values.
+        for value in Set(rank.map(\.bitPattern)) {
+            for var series in matrix.series {
+                if let present = series.labels[label.value] { throw duplicateQuantile(label.value, present) }
+                for step in series.values.indices where rank[step].bitPattern != value { series.values[step] = missing }
+                var labels = LabelsBuilder(series.labels)
+                labels.set(label.value, openMetricsNumber(Double(bitPattern: value)))
+                series.labels = labels.labels()
+                try builder.add(series)
+            }
+        }
+    }
+    return .vector(builder.matrix)
+}
+
+private func duplicateQuantile(_ label: String, _ value: String) -> ObsError {
+    ObsError(.unprocessable, "label \"\(label)\" of histogram_quantiles() is there already, as \"\(value)\"")
+}
+
+/// Whole numbers with a decimal, as OpenMetrics writes the label `quantile`.
+private func openMetricsNumber(_ value: Double) -> String {
+    let text = formatSampleValue(value)
+    return text.contains(".") || text.contains("e") || !value.isFinite ? text : text + ".0"
+}
+
 let histogramFraction: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
     let lower = try evaluator.scalar(call.arguments[0], timeline)
     let upper = try evaluator.scalar(call.arguments[1], timeline)
@@ -53,7 +87,7 @@ private func eachHistogram(
     _ evaluator: Evaluator, _ matrix: StepMatrix, _ position: Position, _ timeline: Timeline,
     _ body: (inout [Bucket], _ step: Int, _ name: String) -> Double
 ) throws(ObsError) -> Value {
-    var result = StepMatrix()
+    var builder = MatrixBuilder()
     var buckets: [Bucket] = []
     for histogram in histograms(evaluator, matrix, position) {
         try evaluator.context.check()
@@ -66,13 +100,14 @@ private func eachHistogram(
             }
             if !buckets.isEmpty { column[step] = body(&buckets, step, name) }
         }
-        result.series.append(StepSeries(labels: histogram.labels, values: column))
+        // Histograms of two metrics stay two, and clash when their names go.
+        try builder.add(evaluator.nameless(histogram.labels, column))
     }
-    return .vector(result)
+    return .vector(builder.matrix)
 }
 
 private func histograms(_ evaluator: Evaluator, _ matrix: StepMatrix, _ position: Position) -> [BucketSeries] {
-    let filter = LabelFilter(removing: ["__name__", "le"])
+    let filter = LabelFilter(removing: ["le"])
     var histograms: [BucketSeries] = []
     var places: [Labels: Int] = [:]
     for (index, series) in matrix.series.enumerated() {
@@ -105,10 +140,9 @@ private func parseBound(_ text: String) -> Double? {
     }
 }
 
-/// Merges equal bounds and makes counts rise; differences that are rounding are ignored.
-/// Nil without a +Inf bucket or with fewer than two buckets.
-private func prepare(_ buckets: inout [Bucket]) -> Bool? {
-    guard let last = buckets.last, last.upperBound == .infinity else { return nil }
+/// Merges equal bounds; false without a +Inf bucket.
+private func merge(_ buckets: inout [Bucket]) -> Bool {
+    guard let last = buckets.last, last.upperBound == .infinity else { return false }
     var merged: [Bucket] = []
     for bucket in buckets {
         if let previous = merged.last, previous.upperBound == bucket.upperBound {
@@ -118,6 +152,11 @@ private func prepare(_ buckets: inout [Bucket]) -> Bool? {
         }
     }
     buckets = merged
+    return true
+}
+
+/// Makes counts rise; differences that are rounding are ignored. Returns whether more than that had to be changed.
+private func makeMonotonic(_ buckets: inout [Bucket]) -> Bool {
     var forced = false
     var previous = buckets[0].count
     for index in 1..<buckets.count {
@@ -132,7 +171,7 @@ private func prepare(_ buckets: inout [Bucket]) -> Bool? {
             previous = current
         }
     }
-    return buckets.count < 2 ? nil : forced
+    return forced
 }
 
 private func isAlmostEqual(_ a: Double, _ b: Double, _ epsilon: Double) -> Bool {
@@ -147,7 +186,9 @@ private func quantile(_ buckets: inout [Bucket], _ rank: Double) -> (value: Doub
     if rank.isNaN { return (.nan, false) }
     if rank < 0 { return (-.infinity, false) }
     if rank > 1 { return (.infinity, false) }
-    guard let forced = prepare(&buckets) else { return (.nan, false) }
+    guard merge(&buckets) else { return (.nan, false) }
+    let forced = makeMonotonic(&buckets)
+    if buckets.count < 2 { return (.nan, forced) }
     let observations = buckets[buckets.count - 1].count
     if observations == 0 || observations.isNaN { return (.nan, forced) }
     var wanted = rank * observations
@@ -167,7 +208,7 @@ private func quantile(_ buckets: inout [Bucket], _ rank: Double) -> (value: Doub
 
 /// Share of observations between two values, interpolated linearly within buckets.
 private func fraction(_ buckets: inout [Bucket], _ lower: Double, _ upper: Double) -> Double {
-    guard prepare(&buckets) != nil else { return .nan }
+    guard merge(&buckets) else { return .nan }
     let observations = buckets[buckets.count - 1].count
     if observations == 0 || observations.isNaN || lower.isNaN || upper.isNaN { return .nan }
     if lower >= upper { return 0 }
@@ -182,7 +223,9 @@ private func rank(of value: Double, _ buckets: [Bucket]) -> Double {
     for bucket in buckets {
         if value <= bucket.upperBound {
             if value <= start { return below }
-            if start.isInfinite || bucket.upperBound.isInfinite { return value == bucket.upperBound ? bucket.count : below }
+            // Within an endless bucket nothing can be interpolated: all of the first lies below, all of the last above.
+            if start.isInfinite { return bucket.count }
+            if bucket.upperBound.isInfinite { return below }
             return below + (bucket.count - below) * (value - start) / (bucket.upperBound - start)
         }
         start = bucket.upperBound

@@ -18,22 +18,32 @@ private func text(_ call: Call, _ index: Int) -> String {
     return literal.value
 }
 
-private func relabelled(_ matrix: StepMatrix, _ body: (Labels) -> Labels) throws(ObsError) -> Value {
+private func destination(_ call: Call) throws(ObsError) -> String {
+    guard case .string(let literal) = call.arguments[1].unwrapped, !literal.bytes.isEmpty, let name = String(validating: literal.bytes, as: UTF8.self) else {
+        throw ObsError(.unprocessable, "invalid destination label name in \(call.function.name)(): \(text(call, 1))")
+    }
+    return name
+}
+
+/// A new metric name is one that stays.
+private func relabelled(_ matrix: StepMatrix, _ destination: String, _ body: (Labels) -> Labels) throws(ObsError) -> Value {
     var builder = MatrixBuilder(capacity: matrix.series.count)
-    for series in matrix.series { try builder.add(body(series.labels), series.values) }
+    for series in matrix.series {
+        try builder.add(StepSeries(labels: body(series.labels), values: series.values, dropsName: series.dropsName && destination != "__name__"))
+    }
     return .vector(builder.matrix)
 }
 
 private let labelReplace: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
     let matrix = try evaluator.vector(call.arguments[0], timeline)
-    let (destination, source) = (text(call, 1), text(call, 3))
-    guard !destination.isEmpty else { throw ObsError(.unprocessable, "invalid destination label name in label_replace(): \(destination)") }
+    let source = text(call, 3)
+    let destination = try destination(call)
     let regex: Regex
     do { regex = try Regex(text(call, 4)) } catch {
         throw ObsError(.unprocessable, "invalid regular expression in label_replace(): \(text(call, 4))")
     }
     let template = Template(text(call, 2), groupNames: regex.groupNames)
-    return try relabelled(matrix) { labels in
+    return try relabelled(matrix, destination) { labels in
         var value = labels[source] ?? ""
         let expanded = value.withUTF8 { bytes -> [UInt8]? in
             let raw = UnsafeRawBufferPointer(bytes)
@@ -112,11 +122,11 @@ private struct Template {
 
 private let labelJoin: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
     let matrix = try evaluator.vector(call.arguments[0], timeline)
-    let (destination, separator) = (text(call, 1), text(call, 2))
-    guard !destination.isEmpty else { throw ObsError(.unprocessable, "invalid destination label name in label_join(): \(destination)") }
+    let separator = text(call, 2)
+    let destination = try destination(call)
     let sources = (3..<call.arguments.count).map { text(call, $0) }
     if let bad = sources.first(where: \.isEmpty) { throw ObsError(.unprocessable, "invalid source label name in label_join(): \(bad)") }
-    return try relabelled(matrix) { labels in
+    return try relabelled(matrix, destination) { labels in
         var builder = LabelsBuilder(labels)
         builder.set(destination, sources.map { labels[$0] ?? "" }.joined(separator: separator))
         return builder.labels()

@@ -104,6 +104,7 @@ private func changes(_ window: Window, _ counts: (Double, Double) -> Bool) -> Do
 }
 
 private func medianDeviation(_ window: Window) -> Double {
+    if window.values.contains(where: \.isNaN) { return .nan }
     var values = Array(window.values)
     let median = quantileOf(&values, 0.5)
     for index in values.indices { values[index] = abs(values[index] - median) }

@@ -21,6 +21,8 @@ struct StepSeries {
     var labels: Labels
     /// One value a step, or `missing`.
     var values: [Double]
+    /// The metric name has lost its meaning and goes before the query answers; only where names are removed late (`PromQLOptions.removesNamesLate`).
+    var dropsName = false
 }
 
 struct StepMatrix {
@@ -46,16 +48,17 @@ struct MatrixBuilder {
     }
 
     /// - Throws: `.unprocessable` when two series clash.
-    mutating func add(_ labels: Labels, _ values: [Double]) throws(ObsError) {
-        guard let place = places[labels] else {
-            places[labels] = matrix.series.count
-            matrix.series.append(StepSeries(labels: labels, values: values))
+    mutating func add(_ series: StepSeries) throws(ObsError) {
+        guard let place = places[series.labels] else {
+            places[series.labels] = matrix.series.count
+            matrix.series.append(series)
             return
         }
-        for step in values.indices where !isMissing(values[step]) {
+        for step in series.values.indices where !isMissing(series.values[step]) {
             if !isMissing(matrix.series[place].values[step]) { throw duplicateLabelset }
-            matrix.series[place].values[step] = values[step]
+            matrix.series[place].values[step] = series.values[step]
         }
+        if series.dropsName { matrix.series[place].dropsName = true }
     }
 }
 

@@ -10,6 +10,7 @@ let vectorFunctions: [Function] = [
     Function("clamp_min", [.vector, .scalar], .whole { (evaluator, call, timeline) throws(ObsError) in try bounded(evaluator, call, timeline, fmaxNaN) }),
     Function("clamp_max", [.vector, .scalar], .whole { (evaluator, call, timeline) throws(ObsError) in try bounded(evaluator, call, timeline, fminNaN) }),
     Function("histogram_quantile", [.scalar, .vector], .whole(histogramQuantile)),
+    Function("histogram_quantiles", [.vector, .string, .scalar, .scalar], variadic: 9, .whole(histogramQuantiles)),
     Function("histogram_fraction", [.scalar, .scalar, .vector], .whole(histogramFraction)),
     Function("pi", [], returns: .scalar, .whole { (_, _, timeline) in .scalar([Double](repeating: .pi, count: timeline.count)) }),
     Function("round", [.vector, .scalar], variadic: 1, .whole(round)),
@@ -22,6 +23,12 @@ let vectorFunctions: [Function] = [
     Function("vector", [.scalar], .whole(vectorOf)),
     Function("start", [], returns: .scalar, .whole { (evaluator, _, timeline) in constant(evaluator.queryStartMillis, timeline) }),
     Function("end", [], returns: .scalar, .whole { (evaluator, _, timeline) in constant(evaluator.queryEndMillis, timeline) }),
+    Function(
+        "max_of", [.scalar, .scalar], returns: .scalar,
+        .whole { (evaluator, call, timeline) throws(ObsError) in try extremeOf(evaluator, call, timeline, fmaxNaN) }),
+    Function(
+        "min_of", [.scalar, .scalar], returns: .scalar,
+        .whole { (evaluator, call, timeline) throws(ObsError) in try extremeOf(evaluator, call, timeline, fminNaN) }),
     Function("step", [], returns: .scalar, .whole { (evaluator, _, timeline) in constant(evaluator.queryStepMillis, timeline) }),
     Function("range", [], returns: .scalar, .whole { (evaluator, _, timeline) in constant(evaluator.queryEndMillis - evaluator.queryStartMillis, timeline) }),
 ]
@@ -32,6 +39,13 @@ private func constant(_ millis: Int64, _ timeline: Timeline) -> Value { .scalar(
 private func fmaxNaN(_ a: Double, _ b: Double) -> Double { a == .infinity || b == .infinity ? .infinity : a.isNaN || b.isNaN ? .nan : max(a, b) }
 private func fminNaN(_ a: Double, _ b: Double) -> Double { a == -.infinity || b == -.infinity ? -.infinity : a.isNaN || b.isNaN ? .nan : min(a, b) }
 
+private func extremeOf(_ evaluator: Evaluator, _ call: Call, _ timeline: Timeline, _ body: (Double, Double) -> Double) throws(ObsError) -> Value {
+    var column = try evaluator.scalar(call.arguments[0], timeline)
+    let other = try evaluator.scalar(call.arguments[1], timeline)
+    for step in column.indices { column[step] = body(column[step], other[step]) }
+    return .scalar(column)
+}
+
 /// Each value with the step's scalar, the name dropped.
 private func combined(
     _ evaluator: Evaluator, _ matrix: StepMatrix, _ body: (_ value: Double, _ step: Int) -> Double
@@ -40,7 +54,7 @@ private func combined(
     for series in matrix.series {
         var values = series.values
         for step in values.indices where !isMissing(values[step]) { values[step] = body(values[step], step) }
-        try builder.add(LabelFilter.withoutName(series.labels), values)
+        try builder.add(evaluator.nameless(series.labels, values))
     }
     return .vector(builder.matrix)
 }
@@ -121,7 +135,7 @@ private let absent: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Va
 
 private let absentOverTime: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
     var column = [Double](repeating: 1, count: timeline.count)
-    try evaluator.forEachSeries(call.arguments[0], timeline) { (frame, samples) throws(ObsError) in
+    try evaluator.forEachSeries(call.arguments[0], timeline) { (frame, samples, _) throws(ObsError) in
         let present = try evaluator.slide(samples, frame, timeline, nil, nil) { _, _, _ in 1 }
         for step in 0..<timeline.count where !isMissing(present[step]) { column[step] = missing }
     }

@@ -4,7 +4,8 @@ package import ObsCore
 package struct PromQLTestFile: Sendable {
     package enum Command: Sendable {
         case clear
-        case load([Series])
+        /// With native histograms made of the classic ones if so asked.
+        case load([Series], withHistograms: Bool)
         case eval(Evaluation)
     }
 
@@ -74,7 +75,7 @@ package struct PromQLTestFile: Sendable {
             guard words.count == 2, let step = millis(words[1]) else { throw ObsError(.badInput, "bad load") }
             var series: [Series] = []
             for line in block { series.append(try parseSeries(line, step)) }
-            commands.append(.load(series))
+            commands.append(.load(series, withHistograms: words[0] == "load_with_nhcb"))
         default:
             guard words[0].hasPrefix("eval") else { throw ObsError(.badInput, "unknown command") }
             commands.append(.eval(try evaluation(line, words, block, number)))
