@@ -1,4 +1,5 @@
 package import ObsCore
+internal import ObsWAL
 
 /// When an append is answered.
 package enum Durability: Sendable, Equatable {
@@ -8,6 +9,14 @@ package enum Durability: Sendable, Equatable {
     case interval(millis: Int64)
     /// After the record is written; the system syncs when it likes.
     case os
+
+    var ofLog: WALWriter.Durability {
+        switch self {
+        case .commit: .commit
+        case .interval(let millis): .interval(millis: millis)
+        case .os: .os
+        }
+    }
 }
 
 /// Settings of the engine.

@@ -85,7 +85,7 @@ struct LogScan {
     }
 
     private mutating func open(_ segment: LogSegment) throws(ObsError) {
-        let reader = try segment.reader { fileSystem, path throws(ObsError) in try LogSegmentReader.open(fileSystem, path) }
+        let reader = try segment.reader()
         context.count(segments: 1)
         let matching = reader.streams.map { selection.matchers.match($0) }
         guard matching.contains(true) else { return }

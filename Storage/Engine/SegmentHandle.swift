@@ -10,19 +10,30 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     private struct State {
         var reader: Reader?
         var isDropped = false
-        var isQuarantined = false
     }
     private let state = Monitor(State())
+    private let open: @Sendable (any FileSystem, String) throws(ObsError) -> Reader
+    /// Told when the segment turns out not to open.
+    private let damaged: @Sendable (ObsError) -> Void
 
-    init(info: SegmentInfo, path: String, fileSystem: any FileSystem) {
+    init(
+        info: SegmentInfo, path: String, fileSystem: any FileSystem, open: @escaping @Sendable (any FileSystem, String) throws(ObsError) -> Reader,
+        damaged: @escaping @Sendable (ObsError) -> Void
+    ) {
         self.info = info
         self.path = path
         self.fileSystem = fileSystem
+        self.open = open
+        self.damaged = damaged
     }
 
     deinit {
         guard state.read({ $0.isDropped }) else { return }
-        do throws(ObsError) { try fileSystem.remove(path) } catch {
+        do throws(ObsError) {
+            try fileSystem.remove(path)
+            // The last segment of a day takes the folder with it; a folder that is not empty stays.
+            try? fileSystem.removeDirectory(DiskLayout.folder(of: path))
+        } catch {
             DiagnosticLog.error("cannot remove a dropped segment; it comes back at the next start and is dropped again", [("error", error.description)])
         }
     }
@@ -31,15 +42,17 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     func drop() { state.read { $0.isDropped = true } }
 
     /// Opens the segment at first use and keeps it open until `close`.
-    func reader(_ open: (any FileSystem, String) throws(ObsError) -> Reader) throws(ObsError) -> Reader {
-        var failure: ObsError?
-        let reader: Reader? = state.read { state in
-            if let reader = state.reader { return reader }
-            do throws(ObsError) { state.reader = try open(fileSystem, path) } catch { failure = error }
-            return state.reader
+    func reader() throws(ObsError) -> Reader {
+        let result: Result<Reader, ObsError> = state.read { state in
+            if let reader = state.reader { return .success(reader) }
+            do throws(ObsError) {
+                let reader = try open(fileSystem, path)
+                state.reader = reader
+                return .success(reader)
+            } catch { return .failure(error) }
         }
-        guard let reader else { throw failure ?? ObsError(.internalError, "segment \(path) did not open") }
-        return reader
+        if case .failure(let error) = result, error.code == .corrupt { damaged(error) }
+        return try result.get()
     }
 
     var isOpen: Bool { state.read { $0.reader != nil } }
@@ -48,4 +61,7 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     func close() { state.read { $0.reader = nil } }
 
     func overlaps(_ range: ClosedRange<Int64>) -> Bool { info.minTime <= range.upperBound && info.maxTime >= range.lowerBound }
+
+    /// The first log record it may hold: segments ordered by it are ordered by age.
+    var firstSequence: UInt64 { info.walRanges.map(\.first).min() ?? 0 }
 }

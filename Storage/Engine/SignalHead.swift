@@ -3,7 +3,7 @@ internal import ObsHash
 internal import ObsStore
 
 /// What the three heads have in common: one tenant's part of a generation. Changed only under the lock of its `SignalStore`.
-protocol SignalHead: AnyObject {
+protocol SignalHead: AnyObject, SendableMetatype {
     associatedtype Batch: Sendable
     /// What `prepare` makes of a batch before the lock is taken: hashes of its label sets.
     associatedtype Prepared
@@ -91,33 +91,4 @@ func arrivals(sequence: UInt64, count: Int) -> [UInt64] {
 
 private func hashes(of ranges: some Collection<ByteRange>, in bytes: [UInt8], secret: UInt64) -> [Hash128] {
     bytes.withUnsafeBytes { all in ranges.map { hash128(UnsafeRawBufferPointer(rebasing: all[$0.range]), key: secret) } }
-}
-
-/// A head generation of one signal: all tenants' heads, the log records they came from, one unit of flush.
-final class Generation<Head: SignalHead> {
-    /// Sequence numbers of log records: the generation's are `firstSequence..<endSequence`.
-    let firstSequence: UInt64
-    var endSequence: UInt64
-    let createdNanos: Int64
-    var heads: [TenantID: Head] = [:]
-    /// Bytes of log records.
-    var walBytes = 0
-
-    init(firstSequence: UInt64, createdNanos: Int64) {
-        self.firstSequence = firstSequence
-        endSequence = firstSequence
-        self.createdNanos = createdNanos
-    }
-
-    var usedBytes: Int { heads.values.reduce(0) { $0 + $1.usedBytes } }
-    var rowCount: Int { heads.values.reduce(0) { $0 + $1.rowCount } }
-    var seriesCount: Int { heads.values.reduce(0) { $0 + $1.seriesCount } }
-    var isEmpty: Bool { firstSequence == endSequence }
-
-    func head(_ tenant: TenantID) -> Head {
-        if let head = heads[tenant] { return head }
-        let head = Head()
-        heads[tenant] = head
-        return head
-    }
 }

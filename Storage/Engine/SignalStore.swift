@@ -1,75 +1,285 @@
 // One signal's keeping: the head generations, the log they are written ahead to, the segments they become.
 //
-// One lock orders everything. `append` decides, applies to the head and hands the record to the log under it, so that head and log have the same order and replay
-// repeats it. Readers take a snapshot under it. A flush swaps a generation for its segments under it, so that no reader sees a record twice or not at all.
+// One lock orders everything. `append` decides, applies to the head and hands the record to the log under it, so that head and log have the same order and
+// replay repeats it. Readers take a snapshot under it. A flush swaps a generation for its segments under it, so that no reader sees a record twice or not at all.
+//
+// The life of a generation: *active* (takes appends) → *sealed* (its log files are closed, nothing changes it; still read) → its segments are on disk and in the
+// catalogue → swapped → its log files are removed.
 
 internal import ObsCore
+internal import ObsDisk
 internal import ObsHash
+internal import ObsIndex
+internal import ObsSegment
 internal import ObsStore
+internal import ObsWAL
 
-final class SignalStore<Head: SignalHead>: @unchecked Sendable {  // all mutable state is inside `state`
-    struct State {
+final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all mutable state is inside `state`
+    typealias Segment = SegmentHandle<Head.Reader>
+    typealias Completion = @Sendable (Result<AppendOutcome, ObsError>) -> Void
+
+    private struct State {
         var active: Generation<Head>
         /// Generations being flushed, oldest first.
         var sealed: [Generation<Head>] = []
+        /// By tenant, oldest first.
+        var segments: [TenantID: [Segment]] = [:]
+        /// Monotonic time before which a failed flush is not tried again.
+        var nextTryNanos = Int64.min
         var isStopping = false
     }
 
-    let state: Monitor<State>
-    private let configuration: EngineConfiguration
-    private let clock: any Clock
-    private let secret: UInt64
+    /// Readers of segments kept open, per signal: bounds file descriptors.
+    private static var openSegmentsMax: Int { 256 }
+    private let state: Monitor<State>
+    private let shared: EngineShared
+    private let wal: WALWriter
+    /// One flush at a time, oldest generation first.
+    private let flushing = Monitor(())
 
-    init(_ configuration: EngineConfiguration, clock: any Clock, secret: UInt64) {
-        self.configuration = configuration
-        self.clock = clock
-        self.secret = secret
-        state = Monitor(State(active: Generation(firstSequence: 1, createdNanos: clock.monotonicNanos())))
+    /// Begins with what recovery found.
+    init(_ shared: EngineShared, _ recovered: Recovery.Recovered<Head>) throws(ObsError) {
+        let active = recovered.active
+        self.shared = shared
+        let configuration = shared.configuration
+        state = Monitor(State(active: active))
+        wal = try WALWriter(
+            shared.fileSystem, shared.layout, Head.signal, nextSequence: active.endSequence, files: recovered.files, durability: configuration.durability.ofLog,
+            queueBytesMax: configuration.walQueueBytesMax, fileBytesMax: configuration.walFileBytesMax)
+        shared.gate.hold(active.usedBytes)
+        state.read { insert(recovered.segments, &$0) }
     }
 
-    func append(_ batch: Head.Batch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
-        let prepared = Head.prepare(batch, secret: secret)
+    // MARK: Appending
+
+    /// - Parameter encode: makes log bytes of the batch where there is no request to keep.
+    func append(_ batch: Head.Batch, origin: WriteOrigin, encode: (Head.Batch) -> [UInt8], completion: @escaping Completion) {
+        let prepared = Head.prepare(batch, secret: shared.secret)
+        let payload = payload(batch, origin.request, encode)
         let floor = floor(receivedAtNanos: origin.receivedAtNanos)
-        let result: Result<AppendOutcome, ObsError> = state.read { state in
-            if state.isStopping { return .failure(ObsError(.unavailable, "store is stopping", retryAfterSeconds: 5)) }
-            let sequence = state.active.endSequence
-            let outcome = state.active.head(origin.tenant).append(
-                batch, prepared: prepared, sequence: sequence, floor: floor, limits: configuration.limits)
-            state.active.endSequence += 1
-            return .success(outcome)
+        let refusal: ObsError? = state.read { state in
+            if state.isStopping { return ObsError(.unavailable, "store is stopping", retryAfterSeconds: 5) }
+            if let refusal = shared.gate.refusal() { return refusal }
+            var record = WALRecord(
+                sequence: state.active.endSequence, tenant: origin.tenant, receivedAtNanos: origin.receivedAtNanos, floor: floor, payload: payload)
+            guard wal.hasRoom(for: record.byteSize) else {
+                let bound = "\(shared.configuration.walQueueBytesMax) bytes (storage.wal-queue-bytes-max)"
+                return ObsError(.overloaded, "more than \(bound) wait for the disk", retryAfterSeconds: 1)
+            }
+            let before = state.active.usedBytes
+            let outcome = state.active.apply(
+                batch, prepared: prepared, tenant: origin.tenant, sequence: record.sequence, floor: floor, limits: shared.configuration.limits)
+            state.active.walBytes += record.byteSize
+            shared.gate.hold(state.active.usedBytes - before)
+            record.accepted = outcome.accepted
+            record.duplicates = outcome.duplicates
+            record.rejected = outcome.rejected
+            let sequence = record.sequence
+            wal.append(record) { [weak self] result in
+                switch result {
+                case .success: completion(.success(outcome))
+                case .failure(let error):
+                    self?.withdraw(sequence, origin.tenant)
+                    completion(.failure(error))
+                }
+            }
+            return nil
         }
-        completion(result)
+        if let refusal { completion(.failure(refusal)) }
+    }
+
+    private func payload(_ batch: Head.Batch, _ request: RawRequest?, _ encode: (Head.Batch) -> [UInt8]) -> WALRecord.Payload {
+        guard let request else { return .batch(encode(batch)) }
+        return .request(format: request.format.rawValue, compression: request.compression, parameters: request.parameters, body: request.body)
+    }
+
+    private func withdraw(_ sequence: UInt64, _ tenant: TenantID) {
+        state.read { state in
+            for generation in state.sealed + [state.active] where generation.contains(sequence) { generation.heads[tenant]?.withdraw(sequence) }
+        }
     }
 
     /// The oldest time (in the signal's unit) a record received then may have.
     private func floor(receivedAtNanos: Int64) -> Int64 {
-        guard let retention = configuration.retentionMillis else { return .min }
+        guard let retention = shared.configuration.retentionMillis else { return .min }
         let millis = floorDivide(receivedAtNanos, nanosPerMilli).subtractingReportingOverflow(retention)
         let ticks = millis.partialValue.multipliedReportingOverflow(by: Head.ticksPerMilli)
         return millis.overflow || ticks.overflow ? .min : ticks.partialValue
     }
 
-    /// Heads of a tenant, oldest generation first.
-    func heads(_ tenant: TenantID, _ body: (Head) -> Void) {
+    // MARK: Reading
+
+    func locked(_ body: () -> Void) { state.read { _ in body() } }
+
+    /// What a tenant has at this moment, oldest first. `body` runs under the lock and copies what it needs of each head.
+    func snapshot(_ tenant: TenantID, _ body: (Head) -> Void) -> [Segment] {
         state.read { state in
             for generation in state.sealed + [state.active] {
                 if let head = generation.heads[tenant] { body(head) }
             }
+            return state.segments[tenant] ?? []
         }
     }
 
-    func locked(_ body: () -> Void) { state.read { _ in body() } }
+    // MARK: Flushing
+
+    /// Seals the active generation when it is big or old enough, and flushes what is sealed.
+    func flushIfDue() {
+        let configuration = shared.configuration
+        let now = shared.clock.monotonicNanos()
+        let isDue = state.read { state in
+            let active = state.active
+            if now < state.nextTryNanos { return false }
+            return !active.isEmpty
+                && (active.walBytes >= configuration.generationWALBytesMax || active.usedBytes >= configuration.headBytesMax / 4
+                    || now &- active.createdNanos >= configuration.generationAgeMillis &* nanosPerMilli)
+                || !state.sealed.isEmpty
+        }
+        guard isDue else { return }
+        do throws(ObsError) { try flush() } catch {
+            state.read { $0.nextTryNanos = now &+ 10 * nanosPerSecond }
+            DiagnosticLog.error("head not flushed, tried again later", [("signal", Head.signal.rawValue), ("error", error.description)])
+        }
+    }
+
+    /// Seals the active generation and writes all sealed ones as segments.
+    func flush() throws(ObsError) {
+        let result: Result<Void, ObsError> = flushing.read { _ in
+            seal()
+            do throws(ObsError) {
+                while let generation = state.read({ $0.sealed.first }) { try write(generation) }
+                return .success(())
+            } catch { return .failure(error) }
+        }
+        try result.get()
+        closeUnused()
+    }
+
+    private func seal() {
+        state.read { state in
+            guard !state.active.isEmpty else { return }
+            let next = state.active.endSequence
+            state.sealed.append(state.active)
+            state.active = Generation(firstSequence: next, createdNanos: shared.clock.monotonicNanos())
+            wal.rotate(at: next)
+        }
+    }
+
+    private func write(_ generation: Generation<Head>) throws(ObsError) {
+        // Until then a record may still be withdrawn.
+        wal.waitSettled(generation.endSequence - 1)
+        let last = generation.endSequence - 1
+        // The name of the first log file: while it is there, all of the generation's log is. It is a later one when the disk was full as the generation began.
+        let first = wal.firstFile(in: generation.firstSequence...last) ?? generation.firstSequence
+        let parts = generation.heads.sorted { $0.key < $1.key }.flatMap { tenant, head in head.partitions().map { (tenant, head, $0) } }
+        var written: [SegmentInfo] = []
+        do throws(ObsError) {
+            for (index, (tenant, head, days)) in parts.enumerated() {
+                let group = FlushGroup(signal: Head.signal, firstSequence: first, index: index, count: parts.count)
+                let draft = SegmentDraft(id: group.id, tenant: tenant, level: 0, walRanges: [WALRange(first: first, last: last)])
+                try shared.fileSystem.makeDirectories(shared.layout.partition(tenant, Head.signal, day: days.lowerBound))
+                let path = shared.layout.segment(tenant, Head.signal, day: days.lowerBound, id: group.id)
+                written.append(try head.writeSegment(days, shared.fileSystem, path: path, draft: draft))
+            }
+        } catch {
+            // A group without all its members counts for nothing; the next try writes it whole.
+            for info in written { try? shared.fileSystem.remove(shared.path(of: info)) }
+            throw error
+        }
+        // The catalogue may lag: the next start finds the files and enters them.
+        do throws(ObsError) { try shared.record(adding: written) } catch {
+            DiagnosticLog.warn("catalogue not told of new segments", [("error", error.description)])
+        }
+        state.read { state in
+            state.sealed.removeFirst()
+            insert(written, &state)
+        }
+        shared.gate.hold(-generation.usedBytes)
+        try wal.remove(through: last)
+    }
+
+    // MARK: Segments
+
+    private func insert(_ infos: [SegmentInfo], _ state: inout State) {
+        for info in infos {
+            let path = shared.path(of: info)
+            let segment = Segment(
+                info: info, path: path, fileSystem: shared.fileSystem,
+                open: { fileSystem, path throws(ObsError) in try Head.openSegment(fileSystem, path) },
+                damaged: { [weak self] error in self?.setAside(info, path, error) })
+            state.segments[info.tenant, default: []].append(segment)
+        }
+        for tenant in Set(infos.map(\.tenant)) { state.segments[tenant]?.sort { $0.firstSequence < $1.firstSequence } }
+    }
+
+    private func setAside(_ info: SegmentInfo, _ path: String, _ error: ObsError) {
+        let wasThere = state.read { state in
+            let count = state.segments[info.tenant]?.count ?? 0
+            state.segments[info.tenant]?.removeAll { $0.path == path }
+            return count != state.segments[info.tenant]?.count ?? 0
+        }
+        guard wasThere else { return }
+        shared.gate.quarantine(path, shared.layout, error)
+        try? shared.record(removing: [info])
+    }
+
+    /// Drops segments whose newest record is older than the retention.
+    func enforceRetention() {
+        guard shared.configuration.retentionMillis != nil else { return }
+        // Not while a flush cleans up: a group must be whole until its log is gone.
+        flushing.read { _ in dropExpired() }
+    }
+
+    private func dropExpired() {
+        let cutoff = floor(receivedAtNanos: shared.clock.nowNanos())
+        let expired = state.read { state in
+            var expired: [Segment] = []
+            for tenant in state.segments.keys {
+                expired += state.segments[tenant]?.filter { $0.info.maxTime < cutoff } ?? []
+                state.segments[tenant]?.removeAll { $0.info.maxTime < cutoff }
+                if state.segments[tenant]?.isEmpty == true { state.segments[tenant] = nil }
+            }
+            return expired
+        }
+        guard !expired.isEmpty else { return }
+        // Whatever fails from here on, the next start finds the files and retention drops them again.
+        do throws(ObsError) { try shared.record(removing: expired.map(\.info)) } catch {
+            DiagnosticLog.warn("catalogue not told of dropped segments", [("error", error.description)])
+        }
+        for segment in expired { segment.drop() }
+        DiagnosticLog.info("segments past the retention dropped", [("signal", Head.signal.rawValue), ("segments", "\(expired.count)")])
+    }
+
+    /// Closes the readers of the oldest segments past the bound of open ones.
+    private func closeUnused() {
+        let open = state.read { $0.segments.values.flatMap { $0 } }.filter(\.isOpen).sorted { $0.info.maxTime < $1.info.maxTime }
+        for segment in open.dropLast(Self.openSegmentsMax) { segment.close() }
+    }
+
+    // MARK: Stopping
+
+    /// Refuses further appends.
+    func stop() { state.read { $0.isStopping = true } }
+
+    func closeLog() { wal.close() }
+
+    var segmentInfos: [SegmentInfo] { state.read { $0.segments.values.flatMap { $0.map(\.info) } } }
 
     func status() -> StoreStatus.SignalStatus {
+        var status = StoreStatus.SignalStatus(signal: Head.signal)
+        status.walBytes = Int64(wal.bytes)
         state.read { state in
-            var status = StoreStatus.SignalStatus(signal: Head.signal)
             for generation in state.sealed + [state.active] {
                 status.headRows += Int64(generation.rowCount)
                 status.headBytes += Int64(generation.usedBytes)
                 status.headSeries += generation.seriesCount
-                status.walBytes += Int64(generation.walBytes)
             }
-            return status
+            for segment in state.segments.values.joined() {
+                status.segments += 1
+                status.segmentBytes += segment.info.bytes
+                status.segmentRows += segment.info.rows
+            }
         }
+        return status
     }
 }

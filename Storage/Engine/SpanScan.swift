@@ -51,7 +51,7 @@ struct SpanScan {
 
     private mutating func visit(_ segment: SpanSegment) throws(ObsError) {
         try context.check()
-        let reader = try segment.reader { fileSystem, path throws(ObsError) in try SpanSegmentReader.open(fileSystem, path) }
+        let reader = try segment.reader()
         context.count(segments: 1)
         var ids: [TraceID] = []
         for id in selection.traceIDs ?? [] where try reader.mayContain(id) { ids.append(id) }

@@ -1,87 +1,185 @@
 package import ObsCore
 package import ObsDisk
+internal import ObsHash
+internal import ObsIndex
+internal import ObsSegment
 package import ObsStore
+internal import ObsWAL
 
 /// The keeping side: takes batches, keeps them, gives them back. One per data directory and process.
 ///
 /// Threads: every member may be called from any thread.
 package final class StorageEngine: Appender, Reader, StoreAdministration, Sendable {
+    private let shared: EngineShared
     private let metrics: SignalStore<MetricHead>
     private let logs: SignalStore<LogHead>
     private let traces: SignalStore<SpanHead>
+    private let lock: any FileLock
+    private struct Threads {
+        var isStopping = false
+        var isStopped = false
+        var isClosed = false
+    }
+    private let threads = Monitor(Threads())
 
     /// Opens the store in `configuration.dataDirectory`, creating it when it is not there, and replays what a crash left unflushed.
     /// - Parameter decoder: turns logged requests into batches again.
-    /// - Throws: `.unavailable` when another process has the directory; `.corrupt` for a damaged log; what the file system throws.
+    /// - Throws: `.unavailable` when another process has the directory; `.unprocessable` when a newer program made it; what the file system throws.
     package static func open(
         _ configuration: EngineConfiguration, fileSystem: any FileSystem = LocalFileSystem(), clock: any Clock = SystemClock(), decoder: any RequestDecoder
     ) throws(ObsError) -> StorageEngine {
-        StorageEngine(configuration, fileSystem: fileSystem, clock: clock, decoder: decoder)
+        let layout = DiskLayout(root: configuration.dataDirectory)
+        try fileSystem.makeDirectories(layout.root)
+        let lock = try fileSystem.lock(layout.lock)
+        let version = try StoreVersion.load(fileSystem, layout)
+        try fileSystem.makeDirectories(layout.indexFolder)
+        let catalog = try Catalog.open(layout.catalog)
+        let shared = EngineShared(configuration, fileSystem: fileSystem, clock: clock, secret: version.secret, catalog: catalog)
+        return try StorageEngine(shared, catalog, lock, decoder)
     }
 
-    private init(_ configuration: EngineConfiguration, fileSystem: any FileSystem, clock: any Clock, decoder: any RequestDecoder) {
-        let secret = UInt64.random(in: .min ... .max)
-        metrics = SignalStore(configuration, clock: clock, secret: secret)
-        logs = SignalStore(configuration, clock: clock, secret: secret)
-        traces = SignalStore(configuration, clock: clock, secret: secret)
+    private init(_ shared: EngineShared, _ catalog: Catalog, _ lock: any FileLock, _ decoder: any RequestDecoder) throws(ObsError) {
+        self.shared = shared
+        self.lock = lock
+        let began = shared.clock.monotonicNanos()
+        let recovery = Recovery(shared: shared, decoder: decoder)
+        let segments = try recovery.segments(catalog)
+        let metrics: Recovery.Recovered<MetricHead> = try recovery.replay(
+            segments, unwrap: { if case .metrics(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeMetrics)
+        let logs: Recovery.Recovered<LogHead> = try recovery.replay(
+            segments, unwrap: { if case .logs(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeLogs)
+        let traces: Recovery.Recovered<SpanHead> = try recovery.replay(
+            segments, unwrap: { if case .spans(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeSpans)
+        self.metrics = try SignalStore(shared, metrics)
+        self.logs = try SignalStore(shared, logs)
+        self.traces = try SignalStore(shared, traces)
+        let rows = metrics.active.rowCount + logs.active.rowCount + traces.active.rowCount
+        DiagnosticLog.info(
+            "store open",
+            [
+                ("path", shared.layout.root), ("segments", "\(segments.count)"), ("replayed_rows", "\(rows)"),
+                ("millis", "\((shared.clock.monotonicNanos() - began) / nanosPerMilli)"),
+            ])
+        shared.gate.checkDisk()
+        startThread("maintenance", stackBytes: 8 << 20) { [self] in maintain() }
+    }
+
+    /// Flushes what is due, drops what is old, watches the disk.
+    private func maintain() {
+        var rounds = 0
+        while threads.wait(timeoutNanos: 200 * nanosPerMilli, until: { $0.isStopping ? () : nil }) == nil {
+            rounds += 1
+            metrics.flushIfDue()
+            logs.flushIfDue()
+            traces.flushIfDue()
+            if rounds % 10 == 0 { shared.gate.checkDisk() }
+            if rounds % 300 == 0 { enforceRetention() }
+        }
+        threads.update { $0.isStopped = true }
+    }
+
+    /// Drops segments past the retention; done every minute by itself.
+    package func enforceRetention() {
+        metrics.enforceRetention()
+        logs.enforceRetention()
+        traces.enforceRetention()
     }
 
     /// Writes all heads to segments.
-    package func flush() throws(ObsError) {}
+    package func flush() throws(ObsError) {
+        try metrics.flush()
+        try logs.flush()
+        try traces.flush()
+    }
 
-    /// Flushes, stops all threads, releases the directory. Appends fail from now on.
-    package func close() {}
+    /// Flushes, stops all threads, releases the directory. Appends fail from now on; reads of what was flushed still work. Idempotent.
+    package func close() {
+        let isFirst = threads.update { threads in
+            threads.isStopping = true
+            defer { threads.isClosed = true }
+            return !threads.isClosed
+        }
+        guard isFirst else { return }
+        metrics.stop()
+        logs.stop()
+        traces.stop()
+        _ = threads.wait(until: { $0.isStopped ? () : nil })
+        do throws(ObsError) { try flush() } catch {
+            DiagnosticLog.warn("heads not flushed at stop; their log is replayed at the next start", [("error", error.description)])
+        }
+        metrics.closeLog()
+        logs.closeLog()
+        traces.closeLog()
+        lock.release()
+    }
 
     /// Makes the catalogue again from the segments' footers.
-    package func rebuildIndex() throws(ObsError) {}
+    package func rebuildIndex() throws(ObsError) {
+        var infos: [SegmentInfo] = []
+        for info in metrics.segmentInfos + logs.segmentInfos + traces.segmentInfos {
+            infos.append(try readSegmentInfo(shared.fileSystem, shared.path(of: info)))
+        }
+        try shared.rebuildCatalog(infos)
+    }
 
     package func status() -> StoreStatus {
         var status = StoreStatus()
         status.signals = [metrics.status(), logs.status(), traces.status()]
+        status.quarantined = shared.gate.quarantined
         return status
     }
 
     // MARK: Appender
 
     package func append(_ batch: MetricBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
-        metrics.append(batch, origin: origin, completion: completion)
+        metrics.append(batch, origin: origin, encode: BatchCodec.encode, completion: completion)
     }
 
     package func append(_ batch: LogBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
-        logs.append(batch, origin: origin, completion: completion)
+        logs.append(batch, origin: origin, encode: BatchCodec.encode, completion: completion)
     }
 
     package func append(_ batch: SpanBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
-        traces.append(batch, origin: origin, completion: completion)
+        traces.append(batch, origin: origin, encode: BatchCodec.encode, completion: completion)
     }
 
     // MARK: Reader
 
     package func series(_ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> any SeriesSet {
-        var sources: [any SeriesSource] = []
         var heads: [MetricHead] = []
-        metrics.heads(context.tenant) { heads.append($0) }
-        for head in heads { sources.append(HeadSeries(head, matchers, range: range, locked: metrics.locked)) }
+        let segments = metrics.snapshot(context.tenant) { heads.append($0) }
+        var sources: [any SeriesSource] = []
+        for segment in segments where segment.overlaps(range) && segment.mayHold(matchers) {
+            try context.check()
+            sources.append(try SegmentSeries(segment, matchers, range: range, context: context))
+        }
+        for head in heads {
+            try context.check()
+            sources.append(HeadSeries(head, matchers, range: range, locked: metrics.locked))
+        }
         return MergedSeriesSet(sources, context: context)
     }
 
     package func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [Labels] {
-        var tables: [SeriesTable] = []
-        let locked: Locked
+        var found = Set<Labels>()
         switch signal {
         case .metrics:
-            metrics.heads(context.tenant) { tables.append($0.table) }
-            locked = metrics.locked
+            var heads: [MetricHead] = []
+            for segment in metrics.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
+                try context.check()
+                found.formUnion(try segment.labelSets(selectors, range: range))
+            }
+            for head in heads { found.formUnion(head.table.labelSets(selectors, range: range, locked: metrics.locked)) }
         case .logs:
-            logs.heads(context.tenant) { tables.append($0.streams) }
-            locked = logs.locked
+            var heads: [LogHead] = []
+            for segment in logs.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
+                try context.check()
+                found.formUnion(try segment.labelSets(selectors, range: range))
+            }
+            for head in heads { found.formUnion(head.streams.labelSets(selectors, range: range, locked: logs.locked)) }
         case .traces: return []
         }
-        var found = Set<Labels>()
-        for table in tables {
-            try context.check()
-            found.formUnion(table.labelSets(selectors, range: range, locked: locked))
-        }
+        try context.check()
         return found.sorted()
     }
 
@@ -106,14 +204,14 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
 
     package func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError) {
         var sources = LogSources()
-        logs.heads(context.tenant) { sources.heads.append(($0.batches, $0.streams, $0.streams.count)) }
+        sources.segments = logs.snapshot(context.tenant) { sources.heads.append(($0.batches, $0.streams, $0.streams.count)) }
         var scan = LogScan(selection, context: context, sink: sink)
         try scan.run(sources)
     }
 
     package func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError) {
         var sources = SpanSources()
-        traces.heads(context.tenant) { sources.heads.append($0.batches) }
+        sources.segments = traces.snapshot(context.tenant) { sources.heads.append($0.batches) }
         var scan = SpanScan(selection, context: context, sink: sink)
         try scan.run(sources)
     }

@@ -100,6 +100,11 @@ package final class WALWriter: Sendable {
         }
     }
 
+    /// First sequence number of the oldest file that begins within `range`.
+    package func firstFile(in range: ClosedRange<UInt64>) -> UInt64? {
+        state.read { $0.files.first { range.contains($0.file.firstSequence) }?.file.firstSequence }
+    }
+
     /// Bytes of all files.
     package var bytes: Int { state.read { $0.files.reduce(0) { $0 + $1.bytes } } }
 

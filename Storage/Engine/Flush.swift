@@ -1,0 +1,244 @@
+// Heads to segments: each head says into which segments it divides, and writes one of them, sorted as its kind of segment wants it.
+
+internal import ObsCore
+internal import ObsDisk
+internal import ObsHash
+internal import ObsSegment
+
+/// A head that can be written as segments. The generation is sealed: nothing changes it any more.
+protocol FlushableHead: SignalHead {
+    associatedtype Reader: AnyObject & Sendable
+    static func openSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> Reader
+
+    /// Days of each segment to be written; none when there is nothing to keep.
+    func partitions() -> [ClosedRange<Int>]
+    /// Writes the rows of those days; `draft` and `path` as its segment writer takes them.
+    func writeSegment(_ days: ClosedRange<Int>, _ fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) -> SegmentInfo
+}
+
+extension FlushableHead {
+    static var ticksPerDay: Int64 { millisPerDay * ticksPerMilli }
+
+    static func day(_ time: Int64) -> Int { Int(floorDivide(time, ticksPerDay)) }
+
+    /// Times of those days; clamped, since the first and last day of all of time are not whole.
+    static func times(_ days: ClosedRange<Int>) -> ClosedRange<Int64> {
+        let first = Int64(days.lowerBound).multipliedReportingOverflow(by: ticksPerDay)
+        let end = Int64(days.upperBound + 1).multipliedReportingOverflow(by: ticksPerDay)
+        return (first.overflow ? .min : first.partialValue)...(end.overflow ? .max : end.partialValue - 1)
+    }
+}
+
+extension MetricHead: FlushableHead {
+    static func openSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> MetricSegmentReader {
+        try MetricSegmentReader.open(fileSystem, path)
+    }
+
+    func partitions() -> [ClosedRange<Int>] {
+        guard sampleCount > 0 else { return [] }
+        var days: [Int: Int] = [:]
+        for id in 0..<table.count {
+            var next = table[id].pointee.tail
+            while let chunk = next {
+                let first = Self.day(chunk.pointee.minTime)
+                if first == Self.day(chunk.pointee.maxTime) {
+                    days[first, default: 0] += Int(chunk.pointee.count)
+                } else {
+                    for index in 0..<Int(chunk.pointee.count) { days[Self.day(chunk.samples[index].timeMillis), default: 0] += 1 }
+                }
+                next = chunk.pointee.previous
+            }
+        }
+        // Two bytes a sample is a careful guess of what blocks make of it.
+        return partitionDays(days, bytesPerRow: 2)
+    }
+
+    func writeSegment(_ days: ClosedRange<Int>, _ fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
+        let writer = try MetricSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
+        do throws(ObsError) {
+            let range = Self.times(days)
+            let ids = (0..<table.count).sorted { compareLabels(table[$0].pointee.labelBytes, table[$1].pointee.labelBytes) < 0 }
+            var times: [Int64] = []
+            var values: [Double] = []
+            for id in ids {
+                times.removeAll(keepingCapacity: true)
+                values.removeAll(keepingCapacity: true)
+                samples(of: id, range: range, times: &times, values: &values)
+                if times.isEmpty { continue }
+                try add(table[id].pointee.labelBytes, times, values, to: writer)
+            }
+            return try writer.finish()
+        } catch {
+            writer.abandon()
+            throw error
+        }
+    }
+
+    private func add(_ labels: UnsafeRawBufferPointer, _ times: [Int64], _ values: [Double], to writer: MetricSegmentWriter) throws(ObsError) {
+        var failure: ObsError?
+        times.withUnsafeBufferPointer { times in
+            values.withUnsafeBufferPointer { values in
+                do throws(ObsError) { try writer.add(labels: labels, times: times, values: values) } catch { failure = error }
+            }
+        }
+        if let failure { throw failure }
+    }
+}
+
+extension LogHead: FlushableHead {
+    static func openSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> LogSegmentReader { try LogSegmentReader.open(fileSystem, path) }
+
+    func partitions() -> [ClosedRange<Int>] {
+        var days: [Int: Int] = [:]
+        batches.forEach { entry in countDays(entry, entry.batch.timeNanos, &days) }
+        return partitionDays(days, bytesPerRow: max(1, usedBytes / max(rowCount, 1) / 8))
+    }
+
+    private struct Row {
+        var stream: UInt32
+        var time: Int64
+        var arrival: UInt64
+        var batch: UInt32
+        var row: UInt32
+    }
+
+    func writeSegment(_ days: ClosedRange<Int>, _ fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
+        let writer = try LogSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
+        do throws(ObsError) {
+            var gathered = LogGather()
+            var sources: [LogBatch] = []
+            for row in sortedRows(Self.times(days), &sources) {
+                gathered.add(sources[Int(row.batch)], source: row.batch, row: Int(row.row))
+                if gathered.isFull {
+                    try writer.add(gathered.batch, rows: Array(0..<gathered.batch.count))
+                    gathered = LogGather()
+                }
+            }
+            if !gathered.batch.isEmpty { try writer.add(gathered.batch, rows: Array(0..<gathered.batch.count)) }
+            return try writer.finish()
+        } catch {
+            writer.abandon()
+            throw error
+        }
+    }
+
+    /// Rows of a time range by stream, time, arrival, records that came twice once.
+    private func sortedRows(_ range: ClosedRange<Int64>, _ sources: inout [LogBatch]) -> [Row] {
+        let order = (0..<streams.count).sorted { compareLabels(streams[$0].pointee.labelBytes, streams[$1].pointee.labelBytes) < 0 }
+        var rank = [UInt32](repeating: 0, count: order.count)
+        for (position, id) in order.enumerated() { rank[id] = UInt32(position) }
+        var rows: [Row] = []
+        var found: [LogBatch] = []
+        batches.forEach { entry in
+            guard entry.minTime <= range.upperBound, entry.maxTime >= range.lowerBound else { return }
+            let ranks = entry.streamIDs.map { rank[Int($0)] }
+            let batch = entry.batch
+            for row in 0..<batch.count where range.contains(batch.timeNanos[row]) {
+                rows.append(
+                    Row(
+                        stream: ranks[Int(batch.stream[row])], time: batch.timeNanos[row], arrival: batch.arrival[row], batch: UInt32(found.count),
+                        row: UInt32(row)))
+            }
+            found.append(batch)
+        }
+        sources = found
+        rows.sort { $0.stream != $1.stream ? $0.stream < $1.stream : $0.time != $1.time ? $0.time < $1.time : $0.arrival < $1.arrival }
+        return withoutRepeats(rows, found)
+    }
+
+    private func withoutRepeats(_ rows: [Row], _ sources: [LogBatch]) -> [Row] {
+        var kept: [Row] = []
+        kept.reserveCapacity(rows.count)
+        var start = 0
+        while start < rows.count {
+            var end = start + 1
+            while end < rows.count, rows[end].stream == rows[start].stream, rows[end].time == rows[start].time { end += 1 }
+            if end == start + 1 {
+                kept.append(rows[start])
+            } else {
+                var seen = SeenRows()
+                for row in rows[start..<end] where isNew(row, sources, &seen) { kept.append(row) }
+            }
+            start = end
+        }
+        return kept
+    }
+
+    private func isNew(_ row: Row, _ sources: [LogBatch], _ seen: inout SeenRows) -> Bool {
+        let batch = sources[Int(row.batch)]
+        guard batch.flags[Int(row.row)].contains(.identified) else { return true }
+        return seen.insert(batch.bytes.withUnsafeBytes { RowIdentity.log(batch, row: Int(row.row), bytes: $0) })
+    }
+}
+
+extension SpanHead: FlushableHead {
+    static func openSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> SpanSegmentReader { try SpanSegmentReader.open(fileSystem, path) }
+
+    func partitions() -> [ClosedRange<Int>] {
+        var days: [Int: Int] = [:]
+        batches.forEach { entry in countDays(entry, entry.batch.startNanos, &days) }
+        return partitionDays(days, bytesPerRow: max(1, usedBytes / max(rowCount, 1) / 8))
+    }
+
+    private struct Row {
+        var trace: TraceID
+        var start: Int64
+        var batch: UInt32
+        var row: UInt32
+    }
+
+    func writeSegment(_ days: ClosedRange<Int>, _ fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
+        let writer = try SpanSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
+        do throws(ObsError) {
+            var gathered = SpanGather()
+            var sources: [SpanBatch] = []
+            let rows = sortedRows(Self.times(days), &sources)
+            var seen = SeenRows()
+            for (index, row) in rows.enumerated() {
+                // Equal spans are neighbours: same trace, same start.
+                if index > 0, rows[index - 1].trace != row.trace || rows[index - 1].start != row.start { seen = SeenRows() }
+                let batch = sources[Int(row.batch)]
+                guard seen.insert(batch.bytes.withUnsafeBytes({ RowIdentity.span(batch, row: Int(row.row), bytes: $0) })) else { continue }
+                gathered.add(batch, source: row.batch, row: Int(row.row))
+                if gathered.isFull {
+                    try writer.add(gathered.batch, rows: Array(0..<gathered.batch.count))
+                    gathered = SpanGather()
+                }
+            }
+            if !gathered.batch.isEmpty { try writer.add(gathered.batch, rows: Array(0..<gathered.batch.count)) }
+            return try writer.finish()
+        } catch {
+            writer.abandon()
+            throw error
+        }
+    }
+
+    /// Rows of a time range by trace and start.
+    private func sortedRows(_ range: ClosedRange<Int64>, _ sources: inout [SpanBatch]) -> [Row] {
+        var rows: [Row] = []
+        var found: [SpanBatch] = []
+        batches.forEach { entry in
+            guard entry.minTime <= range.upperBound, entry.maxTime >= range.lowerBound else { return }
+            let batch = entry.batch
+            for row in 0..<batch.count where range.contains(batch.startNanos[row]) {
+                rows.append(Row(trace: batch.traceID[row], start: batch.startNanos[row], batch: UInt32(found.count), row: UInt32(row)))
+            }
+            found.append(batch)
+        }
+        sources = found
+        rows.sort { $0.trace != $1.trace ? $0.trace < $1.trace : $0.start != $1.start ? $0.start < $1.start : ($0.batch, $0.row) < ($1.batch, $1.row) }
+        return rows
+    }
+}
+
+extension FlushableHead {
+    /// Counts a batch's rows by day.
+    fileprivate func countDays<B: Sendable>(_ entry: HeadBatch<B>, _ times: [Int64], _ days: inout [Int: Int]) {
+        let first = Self.day(entry.minTime)
+        if first == Self.day(entry.maxTime) {
+            days[first, default: 0] += times.count
+        } else {
+            for time in times { days[Self.day(time), default: 0] += 1 }
+        }
+    }
+}

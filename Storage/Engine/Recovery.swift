@@ -1,0 +1,243 @@
+// From a directory to a running store, whatever the last run left.
+//
+//  1. Half-written files (`*.tmp`) go.
+//  2. The folders say which segments there are; the catalogue says what is in those it knows; the footers of the rest are read. A segment that cannot be read is
+//     set aside.
+//  3. A flush that was interrupted left some of its segments and all of its log: those segments go, the log is replayed.
+//  4. The log is replayed, but for the records that segments hold: their footers say which.
+//  5. What a crash tore off the end of the last log file is cut away.
+//
+// Every step may itself be interrupted and is then done again.
+
+internal import ObsCore
+internal import ObsDisk
+internal import ObsIndex
+internal import ObsSegment
+internal import ObsStore
+internal import ObsWAL
+
+struct Recovery {
+    let shared: EngineShared
+    let decoder: any RequestDecoder
+
+    /// Footers are checked at start up to this many segments; in bigger stores when a segment is first read.
+    private static let footersCheckedMax = 2000
+
+    // MARK: Segments
+
+    /// All segments of the store, the catalogue in step with them.
+    func segments(_ catalog: Catalog) throws(ObsError) -> [SegmentInfo] {
+        var known: [String: SegmentInfo] = [:]
+        for row in try catalog.rows() { known[row.path] = segmentInfo(row) }
+        let paths = try segmentPaths()
+        var infos: [SegmentInfo] = []
+        var fresh: [SegmentInfo] = []
+        for path in paths {
+            let relative = String(path.dropFirst(shared.layout.root.count + 1))
+            if let info = known[relative], paths.count > Self.footersCheckedMax, try Int64(shared.fileSystem.size(path)) == info.bytes {
+                infos.append(info)
+                known[relative] = nil
+                continue
+            }
+            do throws(ObsError) {
+                let info = try readSegmentInfo(shared.fileSystem, path)
+                guard shared.path(of: info) == path else {
+                    throw ObsError(.corrupt, "segment says it is \(info.tenant)/\(info.signal.rawValue)/\(dayName(info.day))/\(info.id)", place: path)
+                }
+                if known[relative] != info { fresh.append(info) }
+                infos.append(info)
+            } catch {
+                shared.gate.quarantine(path, shared.layout, error)
+                continue
+            }
+            known[relative] = nil
+        }
+        let gone = Array(known.values)
+        if !fresh.isEmpty || !gone.isEmpty { try catalog.replace(removing: gone.map(shared.relativePath), adding: fresh.map(shared.row)) }
+        return try withoutInterrupted(infos, catalog)
+    }
+
+    private func segmentPaths() throws(ObsError) -> [String] {
+        let files = shared.fileSystem
+        let layout = shared.layout
+        var paths: [String] = []
+        for name in try files.list(layout.tenantsRoot) {
+            guard let tenant = try? TenantID(name) else { continue }
+            for signal in Signal.allCases {
+                for dayFolder in try files.list(layout.signalFolder(tenant, signal)) {
+                    guard let day = DiskLayout.partitionDay(dayFolder) else { continue }
+                    let folder = layout.partition(tenant, signal, day: day)
+                    for file in try files.list(folder) {
+                        if DiskLayout.isTemporary(file) {
+                            try files.remove("\(folder)/\(file)")
+                        } else if DiskLayout.segmentID(file) != nil {
+                            paths.append("\(folder)/\(file)")
+                        }
+                    }
+                }
+            }
+        }
+        return paths
+    }
+
+    /// Removes the segments of flushes that were not finished: some members are missing and the log they came from is still whole.
+    private func withoutInterrupted(_ infos: [SegmentInfo], _ catalog: Catalog) throws(ObsError) -> [SegmentInfo] {
+        var members: [FlushGroup: [SegmentInfo]] = [:]
+        for info in infos where info.level == 0 {
+            if var group = FlushGroup(id: info.id) {
+                group.index = 0
+                members[group, default: []].append(info)
+            }
+        }
+        var removed: [SegmentInfo] = []
+        for signal in Signal.allCases {
+            let logged = Set(try WALFile.list(shared.fileSystem, shared.layout, signal).map(\.firstSequence))
+            // Log files are removed oldest first: the first one's presence means that all are there.
+            for (group, present) in members where group.signal == signal && present.count < group.count && logged.contains(group.firstSequence) {
+                removed += present
+            }
+        }
+        guard !removed.isEmpty else { return infos }
+        for info in removed {
+            try shared.fileSystem.remove(shared.path(of: info))
+            DiagnosticLog.info("segment of an interrupted flush removed, its log is replayed", [("path", shared.path(of: info))])
+        }
+        try catalog.replace(removing: removed.map(shared.relativePath))
+        let ids = Set(removed.map(\.id))
+        return infos.filter { !ids.contains($0.id) }
+    }
+
+    // MARK: Log
+
+    /// A signal as recovery leaves it: what `SignalStore` begins with.
+    struct Recovered<Head: FlushableHead> {
+        var active: Generation<Head>
+        var segments: [SegmentInfo]
+        var files: [WALFile]
+    }
+
+    /// - Parameters:
+    ///   - infos: segments of the whole store.
+    ///   - unwrap: the signal's batch out of a decoded request; nil when it is of another signal.
+    ///   - decodeBatch: a batch that was logged as such.
+    func replay<Head: FlushableHead>(
+        _ infos: [SegmentInfo], unwrap: (DecodedBatch) -> Head.Batch?, decodeBatch: ([UInt8]) throws(ObsError) -> Head.Batch
+    ) throws(ObsError) -> Recovered<Head> {
+        let segments = infos.filter { $0.signal == Head.signal }
+        let covered = Covered(segments.flatMap(\.walRanges))
+        var files = try WALFile.list(shared.fileSystem, shared.layout, Head.signal)
+        files = try withoutCovered(files, covered)
+        let start = files.first?.firstSequence ?? covered.end
+        let active = Generation<Head>(firstSequence: start, createdNanos: shared.clock.monotonicNanos())
+        var kept: [WALFile] = []
+        for (index, file) in files.enumerated() {
+            let isLast = index == files.count - 1
+            let valid = try readFile(file, isLast: isLast) { (record) throws(ObsError) in
+                active.skip(to: record.sequence + 1)
+                if !covered.contains(record.sequence) { try apply(record, to: active, unwrap: unwrap, decodeBatch: decodeBatch) }
+            }
+            if valid { kept.append(file) }
+            active.skip(to: file.firstSequence)
+        }
+        active.skip(to: covered.end)
+        return Recovered(active: active, segments: segments, files: kept)
+    }
+
+    /// Removes files whose records all lie in segments: a flush was interrupted between its last step and its cleaning up.
+    private func withoutCovered(_ files: [WALFile], _ covered: Covered) throws(ObsError) -> [WALFile] {
+        var rest = files[...]
+        while rest.count > 1, let first = rest.first, covered.contains(first.firstSequence...(rest[rest.startIndex + 1].firstSequence - 1)) {
+            try shared.fileSystem.remove(first.path)
+            rest = rest.dropFirst()
+        }
+        return Array(rest)
+    }
+
+    /// Feeds the records of a file; cuts a torn tail, steps over damage. False when nothing of the file is left.
+    private func readFile(_ file: WALFile, isLast: Bool, _ body: (WALRecord) throws(ObsError) -> Void) throws(ObsError) -> Bool {
+        let signal = signal(of: file)
+        let reader: WALReader
+        do throws(ObsError) { reader = try WALReader(shared.fileSystem, file, signal: signal, isLast: isLast) } catch {
+            guard error.code == .corrupt else { throw error }
+            shared.gate.quarantine(file.path, shared.layout, error)
+            return false
+        }
+        while true {
+            do throws(ObsError) {
+                guard let record = try reader.next() else { break }
+                do throws(ObsError) { try body(record) } catch { lost(file, error) }
+            } catch {
+                guard error.code == .corrupt else { throw error }
+                lost(file, error)
+                guard try reader.skipDamage() else { break }
+            }
+        }
+        guard reader.tornBytes > 0 else { return true }
+        DiagnosticLog.info("write-ahead log ended within an unacknowledged write, cut off", [("path", file.path), ("bytes", "\(reader.tornBytes)")])
+        if reader.position == 0 {
+            try shared.fileSystem.remove(file.path)
+            return false
+        }
+        try shared.fileSystem.truncate(file.path, to: reader.position)
+        return true
+    }
+
+    private func signal(of file: WALFile) -> Signal {
+        let folder = DiskLayout.name(of: DiskLayout.folder(of: file.path))
+        return Signal(rawValue: folder) ?? .metrics
+    }
+
+    /// Says that records could not be read. The damaged file stays, under a second name, for whoever wants to look; the records around the damage are used.
+    private func lost(_ file: WALFile, _ error: ObsError) {
+        DiagnosticLog.error("damage in the write-ahead log, records are lost", [("path", file.path), ("error", error.description)])
+        let copy = shared.layout.quarantined(file.path)
+        guard !shared.fileSystem.exists(copy) else { return }
+        shared.gate.countQuarantined()
+        try? shared.fileSystem.makeDirectories(shared.layout.quarantine)
+        try? shared.fileSystem.hardLink(file.path, to: copy)
+    }
+
+    private func apply<Head: FlushableHead>(
+        _ record: WALRecord, to active: Generation<Head>, unwrap: (DecodedBatch) -> Head.Batch?, decodeBatch: ([UInt8]) throws(ObsError) -> Head.Batch
+    ) throws(ObsError) {
+        let batch: Head.Batch?
+        do throws(ObsError) {
+            switch record.payload {
+            case .batch(let bytes): batch = try decodeBatch(bytes)
+            case .request(let format, let compression, let parameters, let body):
+                guard let known = WireFormat(rawValue: format) else { throw ObsError(.corrupt, "unknown wire format \(format)") }
+                let request = RawRequest(format: known, compression: compression, parameters: parameters, body: body)
+                batch = unwrap(try decoder.decode(request, receivedAtNanos: record.receivedAtNanos))
+            }
+        } catch {
+            throw ObsError(.corrupt, "log record \(record.sequence) cannot be decoded: \(error)")
+        }
+        guard let batch else { throw ObsError(.corrupt, "log record \(record.sequence) is of another signal") }
+        active.walBytes += record.byteSize
+        _ = active.apply(
+            batch, prepared: Head.prepare(batch, secret: shared.secret), tenant: record.tenant, sequence: record.sequence, floor: record.floor,
+            limits: shared.configuration.limits)
+    }
+}
+
+/// Log records that segments hold.
+struct Covered {
+    private var ranges: [ClosedRange<UInt64>] = []
+
+    init(_ walRanges: [WALRange]) {
+        for range in walRanges.filter({ $0.first <= $0.last }).sorted(by: { $0.first < $1.first }) {
+            if let last = ranges.last, range.first <= last.upperBound &+ 1 {
+                ranges[ranges.count - 1] = last.lowerBound...max(last.upperBound, range.last)
+            } else {
+                ranges.append(range.first...range.last)
+            }
+        }
+    }
+
+    func contains(_ sequence: UInt64) -> Bool { contains(sequence...sequence) }
+
+    func contains(_ wanted: ClosedRange<UInt64>) -> Bool { ranges.contains { $0.lowerBound <= wanted.lowerBound && wanted.upperBound <= $0.upperBound } }
+
+    /// The first number past all.
+    var end: UInt64 { (ranges.last?.upperBound ?? 0) + 1 }
+}
