@@ -124,7 +124,7 @@ let package = Package(
         tests("ObsAPITests", ["ObsCore", "ObsStore", "ObsAPI", "ObsNet", "ObsIngest", "ObsWire", "ObsTestSupport"]),
         tests("ObsSDKTests", ["ObsSDK"]),
         tests("ConformanceTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsLogQL", "ObsTraceQL", "ObsTestSupport"]),
-        tests("EndToEndTests", ["ObsCore", "ObsTestSupport"]),
+        tests("EndToEndTests", exclude: ["clients"], ["ObsCore", "ObsNet", "ObsWire", "ObsCompress", "ObsSDK", "ObsTestSupport"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .c2x,
