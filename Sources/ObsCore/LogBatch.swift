@@ -84,16 +84,25 @@ package enum Severity {
 
     /// Severity number of a level word of any common spelling and case; 0 when it is none.
     package static func number(_ word: some Collection<UInt8>) -> UInt8 {
-        guard (1...11).contains(word.count) else { return 0 }
-        switch String(decoding: word.map { $0 >= 0x41 && $0 <= 0x5a ? $0 | 0x20 : $0 }, as: UTF8.self) {
-        case "trace", "trc": return 1
-        case "debug", "dbg": return 5
-        case "info", "inf", "information", "notice": return 9
-        case "warn", "wrn", "warning": return 13
-        case "error", "err": return 17
-        case "critical", "crit": return 20
-        case "fatal", "panic", "emerg", "alert": return 21
-        default: return 0
+        guard (3...11).contains(word.count) else { return 0 }
+        let wanted = pack(word)
+        for (packed, number) in numbers where packed == wanted { return number }
+        return 0
+    }
+
+    private static let numbers: [(word: Packed, number: UInt8)] = [
+        ("info", 9), ("error", 17), ("warn", 13), ("debug", 5), ("warning", 13), ("err", 17), ("trace", 1), ("fatal", 21), ("critical", 20), ("notice", 9),
+        ("information", 9), ("inf", 9), ("wrn", 13), ("dbg", 5), ("trc", 1), ("crit", 20), ("panic", 21), ("emerg", 21), ("alert", 21),
+    ].map { (pack($0.0.utf8), $0.1) }
+
+    /// Up to sixteen bytes as two numbers, capitals as small letters: this runs for every record, where making a String costs more than the rest.
+    private typealias Packed = SIMD2<UInt64>
+    private static func pack(_ word: some Collection<UInt8>) -> Packed {
+        var packed = Packed(0, 0)
+        for byte in word {
+            packed.y = packed.y << 8 | packed.x >> 56
+            packed.x = packed.x << 8 | UInt64(byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte)
         }
+        return packed
     }
 }

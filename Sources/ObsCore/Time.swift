@@ -68,7 +68,7 @@ package func parseRFC3339(_ text: UnsafeRawBufferPointer) -> Int64? {
     }
     func byte(_ at: Int) -> UInt8 { at < text.count ? text[at] : 0 }
     guard let year = number(0, 4), byte(4) == UInt8(ascii: "-"), let month = number(5, 2), byte(7) == UInt8(ascii: "-"), let day = number(8, 2),
-        [UInt8(ascii: "T"), UInt8(ascii: "t"), UInt8(ascii: " ")].contains(byte(10)), let hour = number(11, 2), byte(13) == UInt8(ascii: ":"),
+        byte(10) | 0x20 == UInt8(ascii: "t") || byte(10) == UInt8(ascii: " "), let hour = number(11, 2), byte(13) == UInt8(ascii: ":"),
         let minute = number(14, 2), byte(16) == UInt8(ascii: ":"), let second = number(17, 2),
         (1...12).contains(month), (1...31).contains(day), hour <= 23, minute <= 59, second <= 60
     else { return nil }

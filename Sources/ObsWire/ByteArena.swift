@@ -52,6 +52,11 @@ package struct ByteArena: ~Copyable {
 
     package mutating func appendVarint(_ value: UInt64) {
         reserve(10)
+        if value < 0x80 {
+            base.storeBytes(of: UInt8(truncatingIfNeeded: value), toByteOffset: count, as: UInt8.self)
+            count += 1
+            return
+        }
         var rest = value
         while rest >= 0x80 {
             base.storeBytes(of: UInt8(truncatingIfNeeded: rest) | 0x80, toByteOffset: count, as: UInt8.self)

@@ -72,6 +72,17 @@ private func parseSlowly(_ text: UnsafeRawBufferPointer) -> Double? {
     return value.isFinite ? value : nil
 }
 
+/// Whether a number is surely spelled as `formatOpenMetricsFloat` would: `+Inf`, or a short decimal with a point, such as `0.25` or `10.0`. Bounds mostly are.
+func isSpelledAsOpenMetrics(_ text: UnsafeRawBufferPointer) -> Bool {
+    if equals(text, "+Inf") { return true }
+    guard (3...15).contains(text.count), let point = text.firstIndex(of: UInt8(ascii: ".")), (1...6).contains(point), point + 1 < text.count else {
+        return false
+    }
+    for at in text.indices where at != point && text[at] &- UInt8(ascii: "0") > 9 { return false }
+    if text[0] == UInt8(ascii: "0"), point > 1 || text[2] == UInt8(ascii: "0") { return false }
+    return text[text.count - 1] != UInt8(ascii: "0") || point + 2 == text.count
+}
+
 /// A number as OpenMetrics writes `le` and `quantile`: Go's `%g` with `.0` where neither point nor exponent shows it is a float (`1.0`, `1e+06`, `+Inf`).
 package func formatOpenMetricsFloat(_ value: Double) -> String {
     if value.isNaN { return "NaN" }

@@ -186,12 +186,13 @@ package struct JSONScanner {
             // Eight bytes at a time while none is a quote, a backslash or a control character.
             while at + 8 <= text.count {
                 let word = text.loadUnaligned(fromByteOffset: at, as: UInt64.self)
-                if Self.hasSpecial(word) { break }
-                nonASCII |= word & 0x8080_8080_8080_8080
-                at += 8
+                let special = Self.firstSpecial(word)
+                nonASCII |= special == 8 ? word : word & (1 << UInt64(special * 8) - 1)
+                at += special
+                if special < 8 { break }
             }
             while at < text.count, text[at] >= 0x20, text[at] != UInt8(ascii: "\""), text[at] != UInt8(ascii: "\\") {
-                nonASCII |= UInt64(text[at] & 0x80)
+                nonASCII |= UInt64(text[at])
                 at += 1
             }
             position = at
@@ -202,18 +203,22 @@ package struct JSONScanner {
             at += try escapeLength(at)
         }
         position = at + 1
-        if nonASCII != 0, !isValidUTF8(UnsafeRawBufferPointer(rebasing: text[start..<at])) { throw failure("a string is not valid UTF-8", at: start) }
+        if nonASCII & 0x8080_8080_8080_8080 != 0, !isValidUTF8(UnsafeRawBufferPointer(rebasing: text[start..<at])) {
+            throw failure("a string is not valid UTF-8", at: start)
+        }
         return JSONToken(kind: .string, range: start..<at, hasEscapes: hasEscapes)
     }
 
-    private static func hasSpecial(_ word: UInt64) -> Bool {
+    /// Place of the first quote, backslash or control character among eight bytes; 8 when there is none. (The lowest byte flagged is a true one; borrows
+    /// flag false ones above it only.)
+    private static func firstSpecial(_ word: UInt64) -> Int {
         let ones: UInt64 = 0x0101_0101_0101_0101
         let highs: UInt64 = 0x8080_8080_8080_8080
         let quotes = word ^ (ones &* UInt64(UInt8(ascii: "\"")))
         let slashes = word ^ (ones &* UInt64(UInt8(ascii: "\\")))
         let zeros = ((quotes &- ones) & ~quotes) | ((slashes &- ones) & ~slashes)
         let controls = (word &- ones &* 0x20) & ~word
-        return (zeros | controls) & highs != 0
+        return ((zeros | controls) & highs).trailingZeroBitCount / 8
     }
 
     private func escapeLength(_ at: Int) throws(ObsError) -> Int {

@@ -75,11 +75,8 @@ struct LabelSetBuilder: ~Copyable {
         }
         arena.reserve(text.count + pairs.count * 4)
         for pair in pairs where pair.valueCount > 0 {
-            arena.appendVarint(UInt64(pair.nameCount))
-            arena.append(name(pair))
-            arena.appendVarint(UInt64(pair.valueCount))
             let start = pair.offset + pair.nameCount
-            arena.append(UnsafeRawBufferPointer(rebasing: all[start..<start + pair.valueCount]))
+            arena.appendLabel(name(pair), UnsafeRawBufferPointer(rebasing: all[start..<start + pair.valueCount]))
         }
         return true
     }

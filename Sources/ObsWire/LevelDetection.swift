@@ -4,6 +4,7 @@
 // It runs for every line pushed, so a line is looked at once and only its first `bytesMax` bytes: a level stands at the front of a line if anywhere,
 // and a stack dump of megabytes must not be read for it.
 
+internal import Glibc
 package import ObsCore
 
 package enum LevelDetection {
@@ -85,7 +86,8 @@ package enum LevelDetection {
     /// The value of the first level key; nil when there is none.
     private static func logfmt(_ line: UnsafeRawBufferPointer) -> UInt8? {
         var at = 0
-        while let equals = line[at...].firstIndex(of: UInt8(ascii: "=")) {
+        while let base = line.baseAddress, let found = memchr(base + at, Int32(UInt8(ascii: "=")), line.count - at) {
+            let equals = UnsafeRawPointer(found) - base
             var start = equals
             while start > at, line[start - 1] > 0x20 { start -= 1 }
             if isLevelKey(UnsafeRawBufferPointer(rebasing: line[start..<equals])) {
@@ -114,15 +116,18 @@ package enum LevelDetection {
             while at < line.count, !isWordByte(line[at]) { at += 1 }
             let start = at
             while at < line.count, isWordByte(line[at]) { at += 1 }
-            guard (3...11).contains(at - start) else { continue }
-            switch line[start] | 0x20 {
-            case UInt8(ascii: "t"), UInt8(ascii: "d"), UInt8(ascii: "i"), UInt8(ascii: "w"), UInt8(ascii: "e"), UInt8(ascii: "c"), UInt8(ascii: "f"):
-                let word = UnsafeRawBufferPointer(rebasing: line[start..<at])
-                for candidate in words where equalsFolded(word, candidate.text) { return candidate.severity }
-            default: continue
-            }
+            guard (3...11).contains(at - start), mayBeginLevel(line[start]) else { continue }
+            let word = UnsafeRawBufferPointer(rebasing: line[start..<at])
+            for candidate in words where equalsFolded(word, candidate.text) { return candidate.severity }
         }
         return 0
+    }
+
+    private static func mayBeginLevel(_ byte: UInt8) -> Bool {
+        switch byte | 0x20 {
+        case UInt8(ascii: "t"), UInt8(ascii: "d"), UInt8(ascii: "i"), UInt8(ascii: "w"), UInt8(ascii: "e"), UInt8(ascii: "c"), UInt8(ascii: "f"): true
+        default: false
+        }
     }
 
     private static func isWordByte(_ byte: UInt8) -> Bool {

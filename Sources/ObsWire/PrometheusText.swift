@@ -268,7 +268,9 @@ private struct ExpositionParser: ~Copyable {
 
     /// Spells a bucket bound or quantile as OpenMetrics does, so that `le="1"` of one target and `le="1.0"` of another are one series.
     private mutating func normaliseNumber() {
-        guard let number = parseFloat(labels.lastValue) else { return }
+        let given = labels.lastValue
+        if isSpelledAsOpenMetrics(given) { return }
+        guard let number = parseFloat(given) else { return }
         let spelled = [UInt8](formatOpenMetricsFloat(number).utf8)
         spelled.withUnsafeBytes { labels.replaceLastValue($0) }
     }

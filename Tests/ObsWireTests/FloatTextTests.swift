@@ -1,4 +1,4 @@
-import ObsWire
+@testable import ObsWire
 import XCTest
 
 final class FloatTextTests: XCTestCase {
@@ -36,6 +36,20 @@ final class FloatTextTests: XCTestCase {
             (1e21, "1e+21"), (10, "10.0"),
         ]
         for (value, text) in cases { XCTAssertEqual(formatOpenMetricsFloat(value), text) }
+    }
+
+    /// What the quick look takes for well spelled must be.
+    func testWellSpelledNumbersAreLeftAlone() {
+        var taken = 0
+        for whole in ["0", "00", "1", "10", "99999", "123456", "1234567", "", "-1"] {
+            for fraction in [".0", ".00", ".5", ".50", ".05", ".005", ".0005", ".00005", ".25", ".123456789", ".", "", ".5e3"] {
+                let text = whole + fraction
+                guard Array(text.utf8).withUnsafeBytes({ isSpelledAsOpenMetrics($0) }) else { continue }
+                taken += 1
+                XCTAssertEqual(parse(text).map { formatOpenMetricsFloat($0) }, text)
+            }
+        }
+        XCTAssertGreaterThan(taken, 20)
     }
 
     func testEpochs() {
