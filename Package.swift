@@ -119,7 +119,7 @@ let package = Package(
         tests("ObsPromQLTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsTestSupport"]),
         tests("ObsLogQLTests", ["ObsCore", "ObsStore", "ObsLogQL", "ObsTestSupport"]),
         tests("ObsTraceQLTests", ["ObsCore", "ObsStore", "ObsTraceQL", "ObsTestSupport"]),
-        tests("ObsIngestTests", ["ObsCore", "ObsStore", "ObsIngest", "ObsNet", "ObsWire", "ObsYAML", "ObsCompress", "ObsTestSupport"]),
+        tests("ObsIngestTests", ["ObsCore", "ObsStore", "ObsIngest", "ObsLogQL", "ObsNet", "ObsWire", "ObsYAML", "ObsCompress", "ObsTestSupport"]),
         tests("ObsRulesTests", ["ObsCore", "ObsStore", "ObsRules", "ObsPromQL", "ObsNet", "ObsYAML", "ObsTestSupport"]),
         tests("ObsAPITests", ["ObsCore", "ObsStore", "ObsAPI", "ObsNet", "ObsIngest", "ObsWire", "ObsTestSupport"]),
         tests("ObsSDKTests", ["ObsSDK"]),
