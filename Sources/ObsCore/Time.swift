@@ -27,7 +27,7 @@ package let millisPerDay: Int64 = 86_400_000
 package let nanosPerDay: Int64 = 86_400_000_000_000
 
 /// Floor division: the quotient for a negative dividend rounds down, so that times before 1970 fall into the right day.
-package func floorDivide(_ a: Int64, _ b: Int64) -> Int64 { a >= 0 ? a / b : (a - b + 1) / b }
+package func floorDivide(_ a: Int64, _ b: Int64) -> Int64 { a >= 0 ? a / b : -(-(a + 1) / b) - 1 }
 
 /// `yyyy-mm-dd` of a day number since the epoch.
 package func dayName(_ day: Int) -> String {
@@ -38,7 +38,7 @@ package func dayName(_ day: Int) -> String {
 /// RFC 3339 in UTC; trailing zeros of the fraction are left off, no fraction when it is 0.
 package func rfc3339(nanos: Int64) -> String {
     let day = floorDivide(nanos, nanosPerDay)
-    let inDay = nanos - day * nanosPerDay
+    let inDay = nanos &- day &* nanosPerDay  // the first day of all of time does not begin within Int64
     let seconds = Int(inDay / nanosPerSecond)
     var fraction = ""
     let rest = Int(inDay % nanosPerSecond)

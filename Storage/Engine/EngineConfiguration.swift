@@ -35,7 +35,9 @@ package struct EngineConfiguration: Sendable {
     package var generationAgeMillis: Int64 = 2 * 3_600_000
     /// Memory of all heads together; a signal's generation is flushed past a quarter of it, appends are refused past the whole.
     package var headBytesMax = 1 << 30
-    /// Appends are refused with less free space than this, or than `freeShareMin` of the device when that is less.
+    /// Memory for decoded blocks of segments.
+    package var cacheBytesMax = 128 << 20
+    /// Appends are refused with less free space than this: what a flush and a merge need to give space back.
     package var freeBytesMin: Int64 = 1 << 30
     package var limits = Limits()
 

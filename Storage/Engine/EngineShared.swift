@@ -10,6 +10,8 @@ final class EngineShared: Sendable {
     let clock: any Clock
     let layout: DiskLayout
     let gate: StoreGate
+    /// Decoded blocks of all open segments.
+    let cache: BlockCache
     /// Keys the hashes of label sets.
     let secret: UInt64
     private let catalog: Monitor<Catalog>
@@ -20,6 +22,7 @@ final class EngineShared: Sendable {
         self.clock = clock
         layout = DiskLayout(root: configuration.dataDirectory)
         gate = StoreGate(configuration, fileSystem)
+        cache = BlockCache(bytesMax: configuration.cacheBytesMax)
         self.secret = secret
         self.catalog = Monitor(catalog)
     }

@@ -8,7 +8,7 @@ internal import ObsSegment
 /// A head that can be written as segments. The generation is sealed: nothing changes it any more.
 protocol FlushableHead: SignalHead {
     associatedtype Reader: AnyObject & Sendable
-    static func openSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> Reader
+    static func openSegment(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache) throws(ObsError) -> Reader
 
     /// Days of each segment to be written; none when there is nothing to keep.
     func partitions() -> [ClosedRange<Int>]
@@ -30,8 +30,8 @@ extension FlushableHead {
 }
 
 extension MetricHead: FlushableHead {
-    static func openSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> MetricSegmentReader {
-        try MetricSegmentReader.open(fileSystem, path)
+    static func openSegment(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache) throws(ObsError) -> MetricSegmentReader {
+        try MetricSegmentReader.open(fileSystem, path, cache: cache)
     }
 
     func partitions() -> [ClosedRange<Int>] {
@@ -86,7 +86,9 @@ extension MetricHead: FlushableHead {
 }
 
 extension LogHead: FlushableHead {
-    static func openSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> LogSegmentReader { try LogSegmentReader.open(fileSystem, path) }
+    static func openSegment(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache) throws(ObsError) -> LogSegmentReader {
+        try LogSegmentReader.open(fileSystem, path)
+    }
 
     func partitions() -> [ClosedRange<Int>] {
         var days: [Int: Int] = [:]
@@ -172,7 +174,9 @@ extension LogHead: FlushableHead {
 }
 
 extension SpanHead: FlushableHead {
-    static func openSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> SpanSegmentReader { try SpanSegmentReader.open(fileSystem, path) }
+    static func openSegment(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache) throws(ObsError) -> SpanSegmentReader {
+        try SpanSegmentReader.open(fileSystem, path)
+    }
 
     func partitions() -> [ClosedRange<Int>] {
         var days: [Int: Int] = [:]

@@ -29,6 +29,9 @@ extension UnsafeMutablePointer<SampleChunk> {
 }
 
 final class MetricHead {
+    /// Years 1 to 9999: what has a calendar day to be stored under. Beyond lie only mistaken units.
+    private static let possibleTimes: ClosedRange<Int64> = -62_135_596_800_000...253_402_300_799_999
+    private static let tooOld = "sample is older than the retention allows (retention)"
     let table = SeriesTable()
     private(set) var sampleCount = 0
     private(set) var minTime = Int64.max
@@ -79,9 +82,9 @@ final class MetricHead {
         for sample in samples {
             let time = times[sample]
             let bits = values[sample].bitPattern
-            if time < floorMillis {
+            if time < floorMillis || !Self.possibleTimes.contains(time) {
                 outcome.rejected += 1
-                outcome.reason = outcome.reason ?? "sample is older than the retention allows (retention)"
+                outcome.reason = outcome.reason ?? (time < floorMillis ? Self.tooOld : "timestamp is outside the years 1 to 9999: milliseconds are expected")
                 continue
             }
             if time <= record.pointee.maxTime, record.pointee.count > 0 {

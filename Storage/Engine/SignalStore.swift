@@ -205,7 +205,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             let path = shared.path(of: info)
             let segment = Segment(
                 info: info, path: path, fileSystem: shared.fileSystem,
-                open: { fileSystem, path throws(ObsError) in try Head.openSegment(fileSystem, path) },
+                open: { [cache = shared.cache] fileSystem, path throws(ObsError) in try Head.openSegment(fileSystem, path, cache: cache) },
                 damaged: { [weak self] error in self?.setAside(info, path, error) })
             state.segments[info.tenant, default: []].append(segment)
         }

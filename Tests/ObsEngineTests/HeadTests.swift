@@ -72,8 +72,8 @@ final class HeadTests: EngineTestCase {
         XCTAssertEqual(try readLogs(engine).lines, ["new"])
         try twice(
             { engine in
-                XCTAssertEqual(try write(engine, [("a", 0, 1), ("a", -86_400_000_000, 2), ("a", .min, 3), ("a", .max, 4)]).accepted, 4)
-            }, { engine in XCTAssertEqual(try read(engine)["a"]?.count, 4) })
+                XCTAssertEqual(try write(engine, [("a", 0, 1), ("a", -86_400_000_000, 2), ("a", .min, 3), ("a", .max, 4)]).accepted, 2)
+            }, { engine in XCTAssertEqual(try read(engine)["a"]?.count, 2) })
     }
 
     func testLabelLimits() throws {
