@@ -94,7 +94,7 @@ package struct RuleDefinition: Sendable, Equatable {
         name = try title.string()
         let expression = try map.required("expr")
         self.expression = try expression.string()
-        do throws(ObsError) { try check(self.expression) } catch { throw expression.error("could not parse expression: \(error)") }
+        do throws(ObsError) { try check(self.expression) } catch { throw expression.error("could not parse expression: \(error.message)") }
         let own = try Self.labels(map)
         labels = (groupLabels.filter { group in !own.contains { $0.name == group.name } } + own).sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
         if record != nil {

@@ -239,15 +239,19 @@ package final class RuleGroup: Sendable {
 
     /// Alerts to keep over a restart: (rule's identity, alerts).
     func savedAlerts() -> [(rule: String, alerts: [Alert])] {
-        state.withLock { state in
-            state.rules.filter(\.definition.isAlerting).map { ($0.definition.identity, $0.alerts.alerts.values.sorted { $0.labels < $1.labels }) }
+        let identities = definition.identities
+        return state.withLock { state in
+            zip(identities, state.rules).filter { $1.definition.isAlerting }.map { identity, rule in
+                (identity, rule.alerts.alerts.values.sorted { $0.labels < $1.labels })
+            }
         }
     }
 
     func restore(_ saved: [String: [Alert]], savedAtMillis: Int64, now: Int64) {
+        let identities = definition.identities
         state.withLock { state in
             for index in state.rules.indices {
-                guard let alerts = saved[state.rules[index].definition.identity] else { continue }
+                guard let alerts = saved[identities[index]] else { continue }
                 state.rules[index].alerts.restore(alerts, savedAtMillis: savedAtMillis, now: now, intervalMillis: intervalMillis)
                 // What was written before the restart ends if it is not written again.
                 state.rules[index].written = Set(Self.alertSeries(state.rules[index].alerts).map(\.labels))
@@ -256,7 +260,16 @@ package final class RuleGroup: Sendable {
     }
 }
 
-extension RuleDefinition {
-    /// What makes it the same rule after a restart or reload: its name and labels; the expression may be corrected.
-    var identity: String { name + "{" + labels.map { "\($0.name)=\"\(escapedForQuotes($0.value))\"" }.joined(separator: ",") + "}" }
+extension RuleGroupDefinition {
+    /// What makes each rule the same after a restart: name and labels (its expression may be corrected), and which of several alike it is.
+    fileprivate var identities: [String] {
+        var counts: [String: Int] = [:]
+        return rules.map { rule in
+            let labels = rule.labels.map { "\($0.name)=\"\(escapedForQuotes($0.value))\"" }.joined(separator: ",")
+            let identity = "\(rule.name){\(labels)}"
+            let count = counts[identity, default: 0]
+            counts[identity] = count + 1
+            return count == 0 ? identity : "\(identity)#\(count)"
+        }
+    }
 }

@@ -91,9 +91,15 @@ package final class RuleManager: Sendable {
 
     /// Who hears of alerts from now on; the former receivers are stopped.
     package func deliver(webhook: WebhookNotifier?, alertmanager: AlertmanagerNotifier?) {
-        let saved = state.read { $0.webhook?.saved() ?? $0.restored?.webhook ?? [:] }
-        let old = state.update { state -> [any AlertReceiver] in
-            let old = state.receivers
+        attach(webhook, alertmanager)
+        webhook?.start()
+        alertmanager?.start()
+    }
+
+    /// The same without threads of their own, for tests.
+    func attach(_ webhook: WebhookNotifier?, _ alertmanager: AlertmanagerNotifier? = nil) {
+        let (old, saved) = state.update { state in
+            let old = (state.receivers, state.webhook?.saved() ?? state.restored?.webhook ?? [:])
             state.receivers = (webhook.map { [$0] } ?? []) as [any AlertReceiver] + (alertmanager.map { [$0] } ?? [])
             state.webhook = webhook
             state.restored?.webhook = [:]
@@ -102,8 +108,6 @@ package final class RuleManager: Sendable {
         for receiver in old { receiver.stop() }
         webhook?.restore(saved)
         webhook?.whenChanged { [weak self] in self?.save() }
-        webhook?.start()
-        alertmanager?.start()
     }
 
     // MARK: - Schedule
