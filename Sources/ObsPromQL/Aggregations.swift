@@ -10,7 +10,7 @@ extension Evaluator {
         case .topk, .bottomk, .limitk, .limitRatio: return try choose(node, timeline)
         case .countValues: return try countValues(node, timeline)
         case .quantile: return try quantile(node, timeline)
-        default: return fold(try vector(node.expression, timeline), node, timeline)
+        default: return try fold(node, timeline)
         }
     }
 
@@ -35,44 +35,23 @@ extension Evaluator {
 
     // MARK: folds
 
-    private func fold(_ matrix: StepMatrix, _ node: Aggregation, _ timeline: Timeline) -> StepMatrix {
-        var result = StepMatrix()
-        for group in groups(matrix, node) {
-            let columns = group.members.map { matrix.series[$0].values }
-            result.series.append(
-                StepSeries(labels: group.labels, values: folded(columns, node.operation, timeline.count), dropsName: dropsName(group.members, matrix)))
-        }
-        return result
-    }
-
-    private func folded(_ columns: [[Double]], _ operation: AggregationOperator, _ steps: Int) -> [Double] {
-        switch operation {
-        case .sum: return folded(columns, steps, CompensatedSum(), { $0.add($1) }, { $0.value })
-        case .avg: return folded(columns, steps, CompensatedMean(), { $0.add($1) }, { $0.value })
-        case .count: return folded(columns, steps, 0.0, { count, _ in count += 1 }, { $0 })
-        case .group: return folded(columns, steps, 1.0, { _, _ in }, { $0 })
-        case .min: return folded(columns, steps, Double.nan, { least, value in if value < least || least.isNaN { least = value } }, { $0 })
-        case .max: return folded(columns, steps, Double.nan, { most, value in if value > most || most.isNaN { most = value } }, { $0 })
-        case .stddev: return folded(columns, steps, Variance(), { $0.add($1) }, { $0.value.squareRoot() })
-        default: return folded(columns, steps, Variance(), { $0.add($1) }, { $0.value })
-        }
-    }
-
-    @inline(__always)
-    private func folded<State>(
-        _ columns: [[Double]], _ steps: Int, _ initial: State, _ add: (inout State, Double) -> Void, _ value: (State) -> Double
-    ) -> [Double] {
-        var states = [State](repeating: initial, count: steps)
-        var seen = [Bool](repeating: false, count: steps)
-        for column in columns {
-            for step in 0..<steps where !isMissing(column[step]) {
-                add(&states[step], column[step])
-                seen[step] = true
+    /// Columns are folded as they come, so that a sum over many series holds one column a group, not one a series.
+    private func fold(_ node: Aggregation, _ timeline: Timeline) throws(ObsError) -> StepMatrix {
+        let filter = node.without ? LabelFilter(on: false, node.grouping) : LabelFilter(keeping: node.grouping)
+        var groups: [(labels: Labels, fold: any ColumnFold, dropsName: Bool)] = []
+        var places: [Labels: Int] = [:]
+        try forEachColumn(node.expression, timeline) { (series) throws(ObsError) in
+            let labels = filter(series.labels)
+            let place = places[labels] ?? groups.count
+            if place == groups.count {
+                places[labels] = place
+                try charge(columns: 4, timeline)
+                groups.append((labels, columnFold(node.operation, steps: timeline.count), false))
             }
+            groups[place].fold.add(series.values)
+            if series.dropsName { groups[place].dropsName = true }
         }
-        var result = [Double](repeating: missing, count: steps)
-        for step in 0..<steps where seen[step] { result[step] = value(states[step]) }
-        return result
+        return StepMatrix(series: groups.map { StepSeries(labels: $0.labels, values: $0.fold.column, dropsName: $0.dropsName) })
     }
 
     // MARK: a step's values together
@@ -195,27 +174,6 @@ extension Evaluator {
         hash = (hash ^ (hash >> 33)) &* 0xc4ce_b9fe_1a85_ec53
         return hash ^ (hash >> 33)
     }
-}
-
-/// Population variance, step by step (Welford).
-private struct Variance {
-    private var count = 0.0
-    private var mean = 0.0
-    private var sum = 0.0
-
-    mutating func add(_ value: Double) {
-        count += 1
-        if count == 1 {
-            mean = value
-            sum = value.isFinite ? 0 : .nan
-            return
-        }
-        let delta = value - mean
-        mean += delta / count
-        sum += delta * (value - mean)
-    }
-
-    var value: Double { sum / count }
 }
 
 /// Linear interpolation between the neighbours of the rank; NaN sorts below everything.

@@ -24,19 +24,27 @@ extension Evaluator {
 
     /// - Parameter timestamps: give each sample's own time in seconds instead of its value.
     func select(_ selector: VectorSelector, _ timeline: Timeline, timestamps: Bool = false) throws(ObsError) -> StepMatrix {
-        let references = try references(timeline, at: selector.at, offset: selector.offset)
         var matrix = StepMatrix()
+        try forEachSelected(selector, timeline, timestamps: timestamps) { (series) throws(ObsError) in
+            try charge(columns: 1, timeline)
+            matrix.series.append(series)
+        }
+        return matrix
+    }
+
+    func forEachSelected(
+        _ selector: VectorSelector, _ timeline: Timeline, timestamps: Bool = false, _ body: (StepSeries) throws(ObsError) -> Void
+    ) throws(ObsError) {
+        let references = try references(timeline, at: selector.at, offset: selector.offset)
         let first = references.start &- lookbackMillis &+ 1
-        guard first <= references.last else { return matrix }
+        guard first <= references.last else { return }
         let set = try reader.series(selector.matchers, range: first...references.last, context: context)
         while let series = try set.next() {
             try context.check()
             let values = column(series, references, timestamps: timestamps)
             guard values.contains(where: { !isMissing($0) }) else { continue }
-            try charge(columns: 1, timeline)
-            matrix.series.append(StepSeries(labels: series.labels, values: values))
+            try body(StepSeries(labels: series.labels, values: values))
         }
-        return matrix
     }
 
     /// At each reference the newest sample within the lookback, unless it is a stale marker.

@@ -111,24 +111,47 @@ extension Evaluator {
         return try mapped(try vector(argument, timeline), field)
     }
 
+    private func window(_ call: Call, _ timeline: Timeline, _ keepsName: Bool, _ function: WindowFunction) throws(ObsError) -> StepMatrix {
+        var builder = MatrixBuilder()
+        try forEachWindowed(call, timeline, keepsName, function) { (series) throws(ObsError) in
+            try charge(columns: 1, timeline)
+            try builder.add(series)
+        }
+        return builder.matrix
+    }
+
     /// Slides the window over each series of the range vector as the store hands it out.
-    private func window(_ call: Call, _ timeline: Timeline, _ keepsName: Bool, _ body: WindowFunction) throws(ObsError) -> StepMatrix {
+    private func forEachWindowed(
+        _ call: Call, _ timeline: Timeline, _ keepsName: Bool, _ function: WindowFunction, _ body: (StepSeries) throws(ObsError) -> Void
+    ) throws(ObsError) {
         var parameters: [[Double]] = []
         for argument in call.arguments where argument.type == .scalar { parameters.append(try scalar(argument, timeline)) }
-        guard let range = call.arguments.first(where: { $0.type == .matrix }) else { return StepMatrix() }
+        guard let range = call.arguments.first(where: { $0.type == .matrix }) else { return }
         if call.function.name == "quantile_over_time" {
             for rank in parameters[0] where !(rank >= 0 && rank <= 1) { warnQuantile(rank, at: call.arguments[0].position) }
         }
         let wantsCounter = call.function.name == "rate" || call.function.name == "increase"
-        var builder = MatrixBuilder()
         try forEachSeries(range, timeline) { (frame, samples, dropsName) throws(ObsError) in
-            let column = try slide(samples, frame, timeline, parameters.first, parameters.count > 1 ? parameters[1] : nil, body)
+            let column = try slide(samples, frame, timeline, parameters.first, parameters.count > 1 ? parameters[1] : nil, function)
             guard column.contains(where: { !isMissing($0) }) else { return }
             if wantsCounter { informIfNoCounter(samples.labels["__name__"] ?? "", range.position) }
-            try charge(columns: 1, timeline)
-            try builder.add(keepsName ? StepSeries(labels: samples.labels, values: column, dropsName: dropsName) : nameless(samples.labels, column))
+            try body(keepsName ? StepSeries(labels: samples.labels, values: column, dropsName: dropsName) : nameless(samples.labels, column))
         }
-        return builder.matrix
+    }
+
+    /// Each series of an instant vector, without holding them all where that can be: for a selector, and a window function over a selector
+    /// of one metric (of several, series could become equal once their names are gone, and someone has to notice).
+    func forEachColumn(_ expression: Expression, _ timeline: Timeline, _ body: (StepSeries) throws(ObsError) -> Void) throws(ObsError) {
+        switch expression.unwrapped {
+        case .selector(let selector) where selector.at == nil: return try forEachSelected(selector, timeline, body)
+        case .call(let call):
+            guard case .window(let keepsName, let function) = call.function.body, let range = call.arguments.first(where: { $0.type == .matrix }),
+                case .range(let node) = range.unwrapped, node.selector.name != nil, node.selector.at == nil
+            else { break }
+            return try forEachWindowed(call, timeline, keepsName, function, body)
+        default: break
+        }
+        for series in try vector(expression, timeline).series { try body(series) }
     }
 
     private func informIfNoCounter(_ name: String, _ position: Position) {
