@@ -98,14 +98,15 @@ package final class RuleManager: Sendable {
 
     /// The same without threads of their own, for tests.
     func attach(_ webhook: WebhookNotifier?, _ alertmanager: AlertmanagerNotifier? = nil) {
-        let (old, saved) = state.update { state in
-            let old = (state.receivers, state.webhook?.saved() ?? state.restored?.webhook ?? [:])
+        // Stopped first: what a delivery on its way achieves must be among what is taken over.
+        for receiver in state.read({ $0.receivers }) { receiver.stop() }
+        let saved = state.update { state in
+            let saved = state.webhook?.saved() ?? state.restored?.webhook ?? [:]
             state.receivers = (webhook.map { [$0] } ?? []) as [any AlertReceiver] + (alertmanager.map { [$0] } ?? [])
             state.webhook = webhook
             state.restored?.webhook = [:]
-            return old
+            return saved
         }
-        for receiver in old { receiver.stop() }
         webhook?.restore(saved)
         webhook?.whenChanged { [weak self] in self?.save() }
     }
