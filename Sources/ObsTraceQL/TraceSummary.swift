@@ -11,10 +11,8 @@ package struct TraceSummary: Sendable {
     package var rootTraceName: String
     package var startNanos: Int64
     package var durationNanos: Int64
-    /// Count of all spans that matched; 0 for a search by tags.
-    package var matched: Int
-    /// The first of them in start order, at most `spansPerSet`.
-    package var spans: [MatchedSpan]
+    /// Empty for a search by tags.
+    package var spanSets: [SpanSet]
     package var serviceStats: [ServiceStatistics]
 
     package struct ServiceStatistics: Sendable {
@@ -22,6 +20,23 @@ package struct TraceSummary: Sendable {
         package var spanCount: Int
         package var errorCount: Int
     }
+}
+
+extension TraceSummary {
+    /// Count of all spans of the first set; 0 for a search by tags.
+    package var matched: Int { spanSets.first?.matched ?? 0 }
+    /// Spans of the first set.
+    package var spans: [MatchedSpan] { spanSets.first?.spans ?? [] }
+}
+
+/// Spans of a trace that a query selected together.
+package struct SpanSet: Sendable {
+    /// Count of all that matched.
+    package var matched: Int
+    /// The first of them in start order, at most `spansPerSet`.
+    package var spans: [MatchedSpan]
+    /// What `by()` and aggregates attached: `by(resource.service.name)`, `count()`.
+    package var attributes: [(key: String, value: AttributeValue)]
 }
 
 /// A span that matched, with the attributes its query names or selects.
