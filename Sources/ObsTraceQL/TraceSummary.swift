@@ -63,4 +63,9 @@ package struct SpanOperation: Sendable, Hashable {
     package var name: String
     /// As in `SpanBatch.kind`.
     package var kind: UInt8
+
+    package init(name: String, kind: UInt8) {
+        self.name = name
+        self.kind = kind
+    }
 }
