@@ -5,7 +5,6 @@
 // Swift can call neither variadic functions nor name the cases of MHD's closed enums: both are wrapped here, and nothing else is.
 
 struct obs_mhd_settings {
-    int listen_socket;
     unsigned int threads;
     unsigned int connections_max;
     unsigned int idle_timeout_seconds;
@@ -21,11 +20,10 @@ struct obs_mhd_settings {
 };
 
 static inline struct MHD_Daemon *obs_mhd_start(const struct obs_mhd_settings *s) {
-    unsigned int flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE;
+    unsigned int flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_NO_LISTEN_SOCKET;
     struct MHD_OptionItem options[20];
     int n = 0;
 #define OBS_MHD_OPTION(o, v, p) options[n++] = (struct MHD_OptionItem){(o), (intptr_t)(v), (void *)(p)}
-    OBS_MHD_OPTION(MHD_OPTION_LISTEN_SOCKET, s->listen_socket, NULL);
     OBS_MHD_OPTION(MHD_OPTION_CONNECTION_LIMIT, s->connections_max, NULL);
     OBS_MHD_OPTION(MHD_OPTION_CONNECTION_TIMEOUT, s->idle_timeout_seconds, NULL);
     OBS_MHD_OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, s->connection_memory_bytes, NULL);
@@ -45,6 +43,10 @@ static inline struct MHD_Daemon *obs_mhd_start(const struct obs_mhd_settings *s)
     OBS_MHD_OPTION(MHD_OPTION_END, 0, NULL);
 #undef OBS_MHD_OPTION
     return MHD_start_daemon(flags, 0, NULL, NULL, s->access, s->context, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+}
+
+static inline int obs_mhd_add(struct MHD_Daemon *daemon, int socket, const struct sockaddr *peer, socklen_t peer_bytes) {
+    return MHD_add_connection(daemon, socket, peer, peer_bytes) == MHD_YES;
 }
 
 static inline enum MHD_Result obs_mhd_yes(void) { return MHD_YES; }

@@ -1,6 +1,6 @@
 // The HTTP/1.1 server: libmicrohttpd with its own threads, and what it takes to be safe on top of it.
 //
-// libmicrohttpd ("MHD") owns the sockets. Each of its threads runs an epoll loop over its share of the connections and calls us back: when a connection
+// libmicrohttpd ("MHD") owns the connections that `Acceptor` hands to it. Each of its threads runs an epoll loop over its share of the connections and calls us back: when a connection
 // opens, when a request's head is complete, for each piece of body, when the body is complete, when the request is over. We keep one `PeerConnection` per TCP
 // connection and one `HTTPExchange` per request. The handler runs on MHD's thread; if the answer is not there when it returns, the connection is *suspended*
 // (taken out of the epoll set, no thread held) and *resumed* by whoever answers, which makes MHD call back once more and take the answer. So MHD is asked for a
@@ -36,7 +36,8 @@ package struct HTTPServerConfiguration: Sendable {
     package var bodyBytesMax = Limits().requestBytesMax
     /// Connections at once; more wait in the kernel's queue.
     package var connectionsMax = 4096
-    /// A request's head must be complete this long after its connection opened or its first line came.
+    /// A request's head must be complete this long after its connection opened or its first line came. Unlike the idle timeout it does not start again with
+    /// every byte, so that a request sent a byte at a time ends too.
     package var headerTimeoutSeconds = 10
     /// And its body this long after the head.
     package var bodyTimeoutSeconds = 600
@@ -55,7 +56,7 @@ package struct HTTPServerConfiguration: Sendable {
 package final class HTTPServer: Sendable {
     let core: ServerCore
     private let daemon: Mutex<DaemonHandle?>
-    private let listener: Int32
+    private let acceptor: Acceptor
     private let bound: ListenAddress
 
     /// Binds, listens and starts answering.
@@ -68,15 +69,17 @@ package final class HTTPServer: Sendable {
     package init(
         _ configuration: HTTPServerConfiguration, admit: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil }, handle: @escaping HTTPHandler
     ) throws(ObsError) {
+        let listener: Int32
         (listener, bound) = try openListener(ListenAddress(parsing: configuration.address))
         core = ServerCore(configuration, admit: admit, handle: handle)
-        guard let handle = startDaemon(core, listener: listener) else {
+        acceptor = Acceptor(core, listener: listener)
+        guard let handle = startDaemon(core) else {
             close(listener)
             let advice = configuration.tls == nil ? "" : "; are certificate and key PEM, and do they belong together?"
             throw ObsError(.badInput, "cannot start the HTTP server \(quoted(configuration.name)) on \(bound.description)\(advice)")
         }
         daemon = Mutex(handle)
-        core.watchDeadlines()
+        acceptor.start(handle)
     }
 
     deinit { stop(drainMillis: 0) }
@@ -96,16 +99,13 @@ package final class HTTPServer: Sendable {
     package func stop(drainMillis: Int) {
         guard let handle = daemon.withLock({ (handle: inout DaemonHandle?) in handle.take() }) else { return }
         core.stopping.store(true, ordering: .releasing)
-        MHD_quiesce_daemon(handle.daemon)
-        shutdown(listener, Int32(SHUT_RDWR))
+        acceptor.stop()
         core.webSockets.closeAll(code: 1001, reason: "server is stopping")
         waitUntilIdle(millis: drainMillis)
         core.suspensions.endAll()
         waitUntilIdle(millis: 500)
         core.webSockets.dropAll()
         MHD_stop_daemon(handle.daemon)
-        close(listener)
-        core.stopped.update { $0 = true }
         handle.release()
     }
 
@@ -133,21 +133,11 @@ final class ServerCore: Sendable {
     let webSockets = WebSocketRegistry()
     let exchanges = Atomic<Int>(0)
     let stopping = Atomic<Bool>(false)
-    let stopped = Monitor(false)
 
     init(_ configuration: HTTPServerConfiguration, admit: @escaping @Sendable (HTTPRequest) -> HTTPResponse?, handle: @escaping HTTPHandler) {
         self.configuration = configuration
         self.admit = admit
         self.handle = handle
-    }
-
-    /// MHD's timeout starts again with every byte; these do not, so a request sent a byte at a time ends too.
-    func watchDeadlines() {
-        startThread("\(configuration.name)-late", stackBytes: 256 << 10) { [self] in
-            while stopped.wait(timeoutNanos: nanosPerSecond, until: { $0 ? () : nil }) == nil {
-                connections.closeLate(now: SystemClock().monotonicNanos())
-            }
-        }
     }
 }
 
@@ -186,7 +176,7 @@ final class Suspensions: Sendable {
     }
 }
 
-private func startDaemon(_ core: ServerCore, listener: Int32) -> DaemonHandle? {
+private func startDaemon(_ core: ServerCore) -> DaemonHandle? {
     var texts: [UnsafeMutablePointer<CChar>] = []
     func text(_ bytes: [UInt8]?) -> UnsafePointer<CChar>? {
         guard let bytes else { return nil }
@@ -197,9 +187,9 @@ private func startDaemon(_ core: ServerCore, listener: Int32) -> DaemonHandle? {
         return UnsafePointer(copy)
     }
     var settings = obs_mhd_settings()
-    settings.listen_socket = listener
     settings.threads = UInt32(clamping: core.configuration.threads)
-    settings.connections_max = UInt32(clamping: core.configuration.connectionsMax)
+    // The acceptor keeps the limit. MHD's own is divided among its threads, which fill unevenly, so it is set where it cannot be reached.
+    settings.connections_max = UInt32(clamping: (core.configuration.connectionsMax + 1) * max(1, core.configuration.threads))
     settings.idle_timeout_seconds = UInt32(clamping: core.configuration.idleTimeoutSeconds)
     // Holds the head, 32 KiB of it at most, beside the blocks the body is read in; measured fastest at this size.
     settings.connection_memory_bytes = 64 << 10

@@ -38,11 +38,20 @@ final class PeerConnection: @unchecked Sendable {  // `target` belongs to the co
 /// The open connections of a server.
 final class PeerConnections: Sendable {
     private let open = Mutex<[ObjectIdentifier: PeerConnection]>([:])
+    private let acceptedCount = Atomic<Int>(0)
+
+    /// Those that are open, and those that were accepted and are about to be.
+    var accepted: Int { acceptedCount.load(ordering: .relaxed) }
+    func willOpen() { acceptedCount.add(1, ordering: .relaxed) }
+    func didNotOpen() { acceptedCount.subtract(1, ordering: .relaxed) }
 
     func add(_ peer: PeerConnection) { open.withLock { $0[ObjectIdentifier(peer)] = peer } }
 
     /// Called before the socket is closed, so that those listed are open.
-    func remove(_ peer: PeerConnection) { open.withLock { _ = $0.removeValue(forKey: ObjectIdentifier(peer)) } }
+    func remove(_ peer: PeerConnection) {
+        open.withLock { _ = $0.removeValue(forKey: ObjectIdentifier(peer)) }
+        acceptedCount.subtract(1, ordering: .relaxed)
+    }
 
     var count: Int { open.withLock { $0.count } }
 

@@ -13,21 +13,9 @@ final class WebSocketLoop: Sendable {
         var hasNew = false
     }
     private let state = Mutex(State())
-    /// Whether a wake-up is under way already; saves the write for most messages of a burst.
-    private let isAwake = Atomic<Bool>(false)
-    private let wakeRead: Int32
-    private let wakeWrite: Int32
+    private let pipe = WakePipe()
 
-    private init() {
-        var pair: [Int32] = [0, 0]
-        precondition(pipe(&pair) == 0, "FATAL: cannot create a pipe: \(String(cString: strerror(errno)))")
-        for end in pair {
-            _ = fcntl(end, F_SETFL, O_NONBLOCK)
-            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
-        }
-        (wakeRead, wakeWrite) = (pair[0], pair[1])
-        startThread("websockets") { [self] in run() }
-    }
+    private init() { startThread("websockets") { [self] in run() } }
 
     func add(_ webSocket: WebSocketConnection) {
         state.withLock { state in
@@ -37,11 +25,7 @@ final class WebSocketLoop: Sendable {
         wake()
     }
 
-    func wake() {
-        guard !isAwake.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        var byte: UInt8 = 0
-        _ = write(wakeWrite, &byte, 1)
-    }
+    func wake() { pipe.wake() }
 
     private func run() {
         var queries: [pollfd] = []
@@ -51,20 +35,14 @@ final class WebSocketLoop: Sendable {
                 return (state.open, state.hasNew)
             }
             queries.removeAll(keepingCapacity: true)
-            queries.append(pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0))
+            queries.append(pollfd(fd: pipe.reader, events: Int16(POLLIN), revents: 0))
             for webSocket in webSockets {
                 queries.append(pollfd(fd: webSocket.socket, events: Int16(POLLIN) | (webSocket.wantsToWrite ? Int16(POLLOUT) : 0), revents: 0))
             }
             poll(&queries, nfds_t(queries.count), hasNew ? 0 : webSockets.isEmpty ? -1 : 500)
-            if queries[0].revents != 0 { drainWakes() }
+            if queries[0].revents != 0 { pipe.drain() }
             serve(webSockets, queries)
         }
-    }
-
-    private func drainWakes() {
-        var bytes = [UInt8](repeating: 0, count: 64)
-        while read(wakeRead, &bytes, bytes.count) > 0 {}
-        isAwake.store(false, ordering: .releasing)
     }
 
     private func serve(_ webSockets: [WebSocketConnection], _ queries: [pollfd]) {

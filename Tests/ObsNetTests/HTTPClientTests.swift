@@ -184,6 +184,33 @@ final class TLSTests: XCTestCase {
         server.stop(drainMillis: 500)
     }
 
+    func testStopWithOpenConnections() throws {
+        let (folder, identity) = try makeIdentity()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        for drainMillis in [0, 200] {
+            var configuration = HTTPServerConfiguration(name: "tls", address: "127.0.0.1:0")
+            configuration.tls = identity
+            let waiting = Monitor<[any HTTPResponder]>([])
+            let server = try HTTPServer(configuration) { request, responder in
+                if request.path == "/ws" { responder.upgradeToWebSocket { _ in } } else { waiting.update { $0.append(responder) } }
+            }
+            var request = HTTPClientRequest(url: "wss://\(server.address)/ws")
+            request.tls.insecureSkipVerify = true
+            let webSocket = try WebSocketClient.connect(request)
+            request.url = "https://\(server.address)/"
+            let status = Monitor<Int?>(nil)
+            startThread("asks") { [request] in
+                let answer = try? HTTPClient().perform(request)
+                status.update { $0 = answer?.status ?? 0 }
+            }
+            _ = waiting.wait { $0.isEmpty ? nil : () }
+            server.stop(drainMillis: drainMillis)
+            XCTAssertEqual(status.wait(timeoutNanos: 20 * nanosPerSecond) { $0 }, 503)
+            XCTAssertNil(try webSocket.receive(timeoutMillis: 20_000))
+            waiting.update { $0 = [] }
+        }
+    }
+
     func testBadIdentity() throws {
         var configuration = HTTPServerConfiguration(name: "tls", address: "127.0.0.1:0")
         configuration.tls = TLSIdentity(certificatePEM: Array("no certificate".utf8), keyPEM: Array("no key".utf8))

@@ -323,6 +323,21 @@ final class HTTPServerTests: XCTestCase {
         XCTAssertEqual(server.requestsInFlight, 0)
     }
 
+    func testConnectionsOverTheLimitWait() throws {
+        let server = try start({ $0.connectionsMax = 3 }) { _, responder in responder.send(.text(200, "served")) }
+        var clients = (0..<5).map { _ in RawConnection(port: server.port) }
+        for client in clients[..<3] {
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            XCTAssert(client.receive(until: "served").hasPrefix("HTTP/1.1 200"))
+        }
+        clients[4].send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        usleep(100_000)
+        XCTAssertEqual(server.connectionsOpen, 3)
+        clients.removeFirst(3)
+        XCTAssert(clients[1].receive(until: "served").hasPrefix("HTTP/1.1 200"), "served once others have gone")
+        server.stop(drainMillis: 1000)
+    }
+
     // MARK: Answers
 
     func testLargeAnswer() throws {
