@@ -37,6 +37,7 @@ package final class LogQLEngine: Sendable {
         guard case .metric(let expression) = try parseLogQL(query) else {
             throw ObsError(.badInput, "log queries are not supported as an instant query type, please change your query to a range query type")
         }
+        let atNanos = bounded(atNanos)
         let grid = StepGrid(startNanos: atNanos, stepNanos: nanosPerSecond, count: 1)
         let evaluator = MetricEvaluator(reader: reader, grid: grid, context: context)
         switch try evaluator.evaluate(expression) {
@@ -64,8 +65,10 @@ package final class LogQLEngine: Sendable {
 
     /// Start and end are moved down to multiples of the step, so that a dashboard's refresh asks for the same points.
     private func grid(startNanos: Int64, endNanos: Int64, stepNanos: Int64?, limits: Limits) throws(ObsError) -> StepGrid {
-        let (span, overflow) = endNanos.subtractingReportingOverflow(startNanos)
-        guard !overflow, span >= 0 else { throw ObsError(.badInput, "end timestamp must not be before start time") }
+        let startNanos = bounded(startNanos)
+        let endNanos = bounded(endNanos)
+        let span = endNanos - startNanos
+        guard span >= 0 else { throw ObsError(.badInput, "end timestamp must not be before start time") }
         let step = stepNanos ?? max(span / 250 / nanosPerSecond * nanosPerSecond, nanosPerSecond)
         guard step > 0 else {
             throw ObsError(.badInput, "zero or negative query resolution step widths are not accepted. Try a positive integer")
@@ -89,6 +92,11 @@ package final class LogQLEngine: Sendable {
         return result
     }
 }
+
+/// The year 2096. Times further out are taken as this, so that window arithmetic cannot overflow.
+private let timeNanosBound: Int64 = 4_000_000_000_000_000_000
+
+private func bounded(_ nanos: Int64) -> Int64 { max(-timeNanosBound, min(nanos, timeNanosBound)) }
 
 extension MetricExpression {
     /// Whether the order of an instant answer means something.

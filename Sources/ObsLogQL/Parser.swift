@@ -23,6 +23,8 @@ package func parseLogSelector(_ text: String) throws(ObsError) -> [LabelMatcher]
 struct Parser {
     /// Deeper parentheses are refused before they can exhaust the stack.
     static let depthMax = 100
+    /// 64 years: all time since 1970, and still time ± range ± offset fits Int64 (see `timeNanosBound`).
+    static let rangeNanosMax = 2.02e18
     /// Operators chain into nested nodes too.
     static let operatorsMax = 1000
 

@@ -16,7 +16,7 @@ final class CandidateSink: SpanSink {
     init(isExact: Bool, limit: Int, context: QueryContext, accepts: @escaping (SpanPlace) -> Bool) {
         self.accepts = accepts
         self.isExact = isExact
-        self.limit = limit
+        self.limit = min(limit, 1_000_000)
         self.context = context
     }
 

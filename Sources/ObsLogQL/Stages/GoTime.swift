@@ -23,7 +23,7 @@ private func fractionDigits(_ layout: Substring) -> Int {
 
 func formatGoTime(_ nanos: Int64, _ layout: String) -> String {
     let day = floorDivide(nanos, nanosPerDay)
-    let inDay = nanos - day * nanosPerDay
+    let inDay = nanos &- day &* nanosPerDay  // the first day of all of time does not begin within Int64
     let date = civilFromDays(Int(day))
     let seconds = Int(inDay / nanosPerSecond)
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60)

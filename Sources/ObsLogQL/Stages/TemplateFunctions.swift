@@ -75,10 +75,10 @@ func callTemplateFunction(_ name: String, _ arguments: [TemplateValue]) throws(T
         let end = try integer(1)
         let upper = end < 0 || end > scalars.count ? scalars.count : end
         return .string(from >= upper ? "" : string(scalars[from..<upper]))
-    case "replace": return .string(replaced(try text(2), try text(0), try text(1), limit: .max))
+    case "replace": return .string(try replaced(try text(2), try text(0), try text(1), limit: .max))
     case "Replace":
         let limit = try integer(3)
-        return .string(replaced(try text(0), try text(1), try text(2), limit: limit < 0 ? .max : limit))
+        return .string(try replaced(try text(0), try text(1), try text(2), limit: limit < 0 ? .max : limit))
     case "contains": return .bool(ByteSearch(Array(try text(0).utf8)).first(in: try text(1)) != nil)
     case "hasPrefix": return .bool(try text(1).utf8.starts(with: try text(0).utf8))
     case "hasSuffix": return .bool(try text(1).utf8.reversed().starts(with: try text(0).utf8.reversed()))
@@ -92,7 +92,7 @@ func callTemplateFunction(_ name: String, _ arguments: [TemplateValue]) throws(T
     case "indent", "nindent":
         let width = min(max(0, try integer(0)), 1000)
         let pad = String(repeating: " ", count: width)
-        let body = pad + replaced(try text(1), "\n", "\n" + pad, limit: .max)
+        let body = pad + (try replaced(try text(1), "\n", "\n" + pad, limit: .max))
         return .string(name == "nindent" ? "\n" + body : body)
     case "alignLeft", "alignRight":
         let width = min(max(0, try integer(0)), Template.outputBytesMax)
@@ -153,7 +153,9 @@ func callTemplateFunction(_ name: String, _ arguments: [TemplateValue]) throws(T
         guard let value = Int64(digits), let scale = [5: nanosPerDay, 10: nanosPerSecond, 13: nanosPerMilli, 16: 1000, 19: 1][digits.utf8.count] else {
             throw TemplateFailure("error calling unixToTime: unable to parse time '\(digits)'")
         }
-        return .time(value.multipliedReportingOverflow(by: scale).partialValue)
+        let (nanos, overflow) = value.multipliedReportingOverflow(by: scale)
+        guard !overflow else { throw TemplateFailure("error calling unixToTime: unable to parse time '\(digits)'") }
+        return .time(nanos)
     default: throw TemplateFailure("function \"\(name)\" not defined")
     }
 }
@@ -209,7 +211,11 @@ private func titled(_ text: String) -> String {
     return result
 }
 
-private func replaced(_ text: String, _ old: String, _ new: String, limit: Int) -> String {
+private func checkLength(_ count: Int) throws(TemplateFailure) {
+    if count > Template.outputBytesMax { throw TemplateFailure("output is longer than \(Template.outputBytesMax) bytes") }
+}
+
+private func replaced(_ text: String, _ old: String, _ new: String, limit: Int) throws(TemplateFailure) -> String {
     let bytes = Array(text.utf8)
     guard !old.isEmpty else { return text }
     let search = ByteSearch(Array(old.utf8))
@@ -217,7 +223,7 @@ private func replaced(_ text: String, _ old: String, _ new: String, limit: Int) 
     var at = 0
     var count = 0
     bytes.withUnsafeBytes { all in
-        while count < limit, let found = search.first(in: all, from: at) {
+        while count < limit, result.count <= Template.outputBytesMax, let found = search.first(in: all, from: at) {
             result.append(contentsOf: all[at..<found])
             result.append(contentsOf: new.utf8)
             at = found + search.needle.count
@@ -225,6 +231,7 @@ private func replaced(_ text: String, _ old: String, _ new: String, limit: Int) 
         }
         result.append(contentsOf: all[at...])
     }
+    try checkLength(result.count)
     return String(decoding: result, as: UTF8.self)
 }
 
@@ -299,6 +306,7 @@ private func replaceAll(_ pattern: String, in text: String, with replacement: St
             expandReplacement(Array(replacement.utf8), groups, names, bytes, into: &result)
         }
         at = whole.upperBound
+        try checkLength(result.count)
     }
     result += bytes[at...]
     return String(decoding: result, as: UTF8.self)
