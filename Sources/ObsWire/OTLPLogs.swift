@@ -35,7 +35,7 @@ private struct LogDecoder: ~Copyable {
     private let receivedAtNanos: Int64
     private let nestingMax: Int
     /// Stream and remaining attributes of each entry of `tables.resources`.
-    private var streamOfResource: [UInt32] = []
+    private var streamOfResource: [UInt32?] = []
     private var remainders: [ByteRange] = []
     private var streamIndex: [Labels: UInt32] = [:]
 
@@ -108,16 +108,25 @@ private struct LogDecoder: ~Copyable {
     // MARK: - streams
 
     private mutating func stream(ofResource index: UInt32) -> UInt32 {
-        while streamOfResource.count <= Int(index) { addHome(ofResource: streamOfResource.count) }
-        return streamOfResource[Int(index)]
+        let index = Int(index)
+        while streamOfResource.count <= index {
+            streamOfResource.append(nil)
+            remainders.append(.empty)
+        }
+        if let known = streamOfResource[index] { return known }
+        let (stream, rest) = split(tables.resources[index])
+        let streamIndex = internStream(stream)
+        streamOfResource[index] = streamIndex
+        remainders[index] = rest.withUnsafeBytes { arena.intern($0) }
+        return streamIndex
     }
 
     /// Splits a resource's attributes into stream labels and the rest.
-    private mutating func addHome(ofResource index: Int) {
+    private func split(_ resource: ByteRange) -> (stream: Labels, rest: [UInt8]) {
         var labels = LabelsBuilder()
         var all = LabelsBuilder()
         var rest: [UInt8] = []
-        forEachAttribute(arena.slice(tables.resources[index])) {
+        forEachAttribute(arena.slice(resource)) {
             let label = sanitizedLabelName($0.key)
             let text = [UInt8]($0.value.text.utf8)
             all.set(label, text)
@@ -129,8 +138,7 @@ private struct LogDecoder: ~Copyable {
             return true
         }
         if labels["service_name"] == nil { labels.set(ServiceName.label, ServiceName.find(in: all.labels())) }
-        remainders.append(rest.withUnsafeBytes { arena.intern($0) })
-        streamOfResource.append(internStream(labels.labels()))
+        return (labels.labels(), rest)
     }
 
     private mutating func internStream(_ labels: Labels) -> UInt32 {
