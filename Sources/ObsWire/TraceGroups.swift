@@ -1,35 +1,43 @@
 internal import ObsCore
 
-/// Rows of a span batch as OTLP nests them: by resource, within it by scope, in the order of first appearance.
+/// Rows of a span batch as OTLP nests them: by resource and its schema URL, within it by scope, in the order of first appearance.
 struct TraceGroups {
     struct Scope {
-        var scope: Int
+        var scope: InstrumentationScope
         var rows: [Int] = []
     }
 
     struct Resource {
         var resource: Int
+        var schemaURL: String
         var scopes: [Scope] = []
+    }
+
+    private struct ResourceKey: Hashable {
+        var resource: UInt32
+        var schemaURL: String
     }
 
     private(set) var resources: [Resource] = []
 
     init(_ batch: SpanBatch, rows: [Int]) {
         var places: [UInt64: (resource: Int, scope: Int)] = [:]
-        var resourcePlaces: [UInt32: Int] = [:]
+        var resourcePlaces: [ResourceKey: Int] = [:]
         for row in rows {
-            let key = UInt64(batch.resource[row]) << 32 | UInt64(batch.scope[row])
-            if let place = places[key] {
+            let pair = UInt64(batch.resource[row]) << 32 | UInt64(batch.scope[row])
+            if let place = places[pair] {
                 resources[place.resource].scopes[place.scope].rows.append(row)
                 continue
             }
-            let resource = resourcePlaces[batch.resource[row]] ?? resources.count
+            let scope = InstrumentationScope(batch.bytes[batch.scopes[Int(batch.scope[row])].range])
+            let key = ResourceKey(resource: batch.resource[row], schemaURL: scope.resourceSchemaURL)
+            let resource = resourcePlaces[key] ?? resources.count
             if resource == resources.count {
-                resources.append(Resource(resource: Int(batch.resource[row])))
-                resourcePlaces[batch.resource[row]] = resource
+                resources.append(Resource(resource: Int(batch.resource[row]), schemaURL: scope.resourceSchemaURL))
+                resourcePlaces[key] = resource
             }
-            places[key] = (resource, resources[resource].scopes.count)
-            resources[resource].scopes.append(Scope(scope: Int(batch.scope[row]), rows: [row]))
+            places[pair] = (resource, resources[resource].scopes.count)
+            resources[resource].scopes.append(Scope(scope: scope, rows: [row]))
         }
     }
 }

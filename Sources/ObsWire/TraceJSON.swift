@@ -25,16 +25,11 @@ struct TraceJSON {
         writer.beginObject()
         writeAttributes(attributeList(batch.bytes[batch.resources[group.resource].range]), to: &writer)
         writer.endObject()
-        var schemaURL = ""
         writer.key("scopeSpans")
         writer.beginArray()
-        for scopeGroup in group.scopes {
-            let scope = InstrumentationScope(batch.bytes[batch.scopes[scopeGroup.scope].range])
-            schemaURL = scope.resourceSchemaURL
-            writeScope(scope, rows: scopeGroup.rows, to: &writer)
-        }
+        for scope in group.scopes { writeScope(scope.scope, rows: scope.rows, to: &writer) }
         writer.endArray()
-        if !schemaURL.isEmpty { writer.member("schemaUrl", schemaURL) }
+        if !group.schemaURL.isEmpty { writer.member("schemaUrl", group.schemaURL) }
         writer.endObject()
     }
 

@@ -13,13 +13,8 @@ struct TraceProtobuf {
 
     private func writeResource(_ group: TraceGroups.Resource, to writer: inout ProtobufWriter) {
         writer.message(1) { writeAttributes(1, batch.resources[group.resource], to: &$0) }
-        var schemaURL = ""
-        for scopeGroup in group.scopes {
-            let scope = InstrumentationScope(batch.bytes[batch.scopes[scopeGroup.scope].range])
-            schemaURL = scope.resourceSchemaURL
-            writer.message(2) { writeScope(scope, rows: scopeGroup.rows, to: &$0) }
-        }
-        if !schemaURL.isEmpty { writer.string(3, schemaURL) }
+        for scope in group.scopes { writer.message(2) { writeScope(scope.scope, rows: scope.rows, to: &$0) } }
+        if !group.schemaURL.isEmpty { writer.string(3, group.schemaURL) }
     }
 
     private func writeScope(_ scope: InstrumentationScope, rows: [Int], to writer: inout ProtobufWriter) {
