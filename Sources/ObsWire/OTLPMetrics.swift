@@ -388,7 +388,7 @@ struct MetricDecoder: ~Copyable {
 
     private mutating func boundText(_ bound: Double) -> [UInt8] {
         if let known = boundTexts[bound.bitPattern] { return known }
-        let text = [UInt8](PrometheusNames.bound(bound).utf8)
+        let text = [UInt8](formatOpenMetricsFloat(bound).utf8)
         boundTexts[bound.bitPattern] = text
         return text
     }

@@ -69,22 +69,6 @@ package enum PrometheusNames {
     private static let perUnits = ["s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "mo": "month", "y": "year"]
 
     private static func isTokenByte(_ byte: UInt8) -> Bool { isLetterOrDigit(byte) || byte == UInt8(ascii: ":") }
-
-    /// A bound or quantile as OpenMetrics writes it, so that `le="1.0"` is the same series whether scraped or pushed: `0.5`, `1.0`, `1e+06`, `+Inf`.
-    package static func bound(_ value: Double) -> String {
-        if !value.isFinite { return formatSampleValue(value) }
-        if value == 0 { return value.sign == .minus ? "-0.0" : "0.0" }
-        let (digits, exponent) = decimalDigits(abs(value))
-        let sign = value < 0 ? "-" : ""
-        let power = exponent - 1
-        // Go's 'g' with shortest digits.
-        if power < -4 || power >= 6 {
-            let fraction = digits.count > 1 ? "." + digits.dropFirst() : ""
-            return "\(sign)\(digits.prefix(1))\(fraction)e\(power < 0 ? "-" : "+")\(padded(abs(power), 2))"
-        }
-        let text = formatSampleValue(value)
-        return text.utf8.contains(UInt8(ascii: ".")) ? text : text + ".0"
-    }
 }
 
 /// An attribute key as a label name: each character but letters, digits and `_` becomes `_`, a leading digit gets `key_` before it, a leading single `_` gets `key`.
