@@ -29,6 +29,19 @@ struct AdminAPI: Sendable {
         if !accepted { responder.send(HTTPResponse(ObsError(.overloaded, "too many requests wait"), .text)) }
     }
 
+    /// Before a copy of the data folder is made, and in tests: memory to segments now. Answers when it is done.
+    func flush(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let accepted = services.queries.submit {
+            do throws(ObsError) {
+                try services.store.flush()
+                responder.send(.text(200, ""))
+            } catch {
+                responder.send(HTTPResponse(error, .text))
+            }
+        }
+        if !accepted { responder.send(HTTPResponse(ObsError(.overloaded, "too many requests wait"), .text)) }
+    }
+
     /// OpenMetrics' older brother, text 0.0.4: what every scraper takes.
     func metrics(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         responder.send(

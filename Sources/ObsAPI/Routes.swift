@@ -50,6 +50,7 @@ package struct Routes: Sendable {
             Route(get, "/-/ready", .open, .text, admin.ready),
             Route(get, "/ready", .open, .text, admin.ready),
             Route(["POST", "PUT"], "/-/reload", .admin, .text, admin.reload),
+            Route(["POST", "PUT"], "/-/flush", .admin, .text, admin.flush),
             Route(get, "/metrics", .query, .text, admin.metrics),
             Route(get, "/api/status", .query, .native, admin.status),
         ]

@@ -109,6 +109,8 @@ package protocol SpanSink: AnyObject {
 /// What operators ask of the store, beside reading and writing.
 package protocol StoreAdministration: Sendable {
     func status() -> StoreStatus
+    /// Writes all that is in memory to segments and deletes the log that held it; waits for the disk.
+    func flush() throws(ObsError)
 }
 
 package struct StoreStatus: Sendable {
