@@ -60,7 +60,7 @@ final class CrashTests: XCTestCase {
         let threads = writers.map { writer in Joinable { writer.run() } } + [Joinable { flusher.run() }]
         let answered = try eventually({ writers.allSatisfy(\.wasAnswered) }, until: { $0 })
         XCTAssertTrue(answered, "round \(round): \(obsd.logText)")
-        usleep(UInt32.random(in: 20_000...400_000))
+        usleep(UInt32.random(in: 10_000...200_000))
         obsd.crash()
         flusher.stop()
         for writer in writers { writer.stop() }
@@ -102,7 +102,7 @@ private struct Sent {
 private enum Numbering {
     static let startMillis = Int64(Date().timeIntervalSince1970 * 1000) - 3_600_000
     /// Requests of one writer in one round, so that one log query shows them all.
-    static let requestsMax = 400
+    static let requestsMax = 150
     static let perWriter = requestsMax * Sent.records
     static func nanos(_ number: Int) -> Int64 { startMillis * 1_000_000 + Int64(number) * 1000 }
     static func millis(_ number: Int) -> Int64 { startMillis + Int64(number) }
