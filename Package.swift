@@ -8,8 +8,6 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("MemberImportVisibility"),
-    // Hot loops cross module walls; without this a generic loop over a wall costs sixty times as much.
-    .unsafeFlags(["-enable-cmo-everything"], .when(configuration: .release)),
 ]
 
 /// Settings of what services depend on: no unsafe flags, or SwiftPM refuses the dependency.
