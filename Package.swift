@@ -3,15 +3,8 @@
 // (`--explicit-target-dependency-import-check error`, see Makefile).
 import PackageDescription
 
-/// Settings of everything in the daemon and its tools.
+/// Settings of every target. No unsafe flags: SwiftPM would refuse ObsSDK as a dependency of services.
 let settings: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-]
-
-/// Settings of what services depend on: no unsafe flags, or SwiftPM refuses the dependency.
-let sdkSettings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("MemberImportVisibility"),
@@ -96,7 +89,7 @@ let package = Package(
                 "ObsEngine",
             ], swiftSettings: settings),
         .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),
-        .target(name: "ObsSDK", swiftSettings: sdkSettings),
+        .target(name: "ObsSDK", swiftSettings: settings),
 
         // tests
         .target(name: "ObsTestSupport", dependencies: ["ObsCore", "ObsStore"], path: "Tests/ObsTestSupport", swiftSettings: settings),
