@@ -24,11 +24,10 @@ struct TailAPI: Sendable {
             guard limit >= 0, limit <= services.limits.logEntriesMax else {
                 throw parameters.invalid("limit", "must be between 0 and \(services.limits.logEntriesMax)")
             }
-            let tenant = request.tenant
-            let services = services
-            responder.upgradeToWebSocket { socket in
-                TailSession(services: services, socket: socket, query: query, text: text, tenant: tenant).open(startNanos: start, limit: limit)
-            }
+            let session = TailSession(services: services, text: text, tenant: request.tenant)
+            // Before the upgrade: what is acknowledged after the client has its 101 is not missed.
+            try session.subscribe(query)
+            responder.upgradeToWebSocket { socket in session.open(socket, startNanos: start, limit: limit) }
         } catch {
             responder.send(HTTPResponse(error, .loki))
         }
@@ -62,15 +61,14 @@ private struct TailLine {
     }
 }
 
-/// One client's tail: subscription, past, then live.
+/// One client's tail: subscription, past, then live. Lives as long as its socket; a request that never becomes one ends it too.
 private final class TailSession: Sendable {
     private let services: Services
-    private let socket: any WebSocket
-    private let query: CompiledLogQuery
     private let text: String
     private let tenant: TenantID
     private struct State {
         var subscription: TailSubscription?
+        var socket: (any WebSocket)?
         /// Set while the past is read: live entries wait in their queue.
         var readingPast = true
         /// Entries of the past, to be left out of the first live ones.
@@ -80,27 +78,30 @@ private final class TailSession: Sendable {
     }
     private let state = Monitor(State())
 
-    init(services: Services, socket: any WebSocket, query: CompiledLogQuery, text: String, tenant: TenantID) {
+    init(services: Services, text: String, tenant: TenantID) {
         self.services = services
-        self.socket = socket
-        self.query = query
         self.text = text
         self.tenant = tenant
     }
 
-    func open(startNanos: Int64, limit: Int) {
-        do throws(ObsError) {
-            let subscription = try services.tails.subscribe(query, tenant: tenant, queueMax: services.limits.tailQueueMax) { [self] in
-                forward()
-            }
-            state.update { $0.subscription = subscription }
-            socket.onClose { [services] in services.tails.unsubscribe(subscription) }
-        } catch {
-            return socket.close(code: 1013, reason: String(error.description.prefix(120)))
+    deinit { if let subscription = state.read({ $0.subscription }) { services.tails.unsubscribe(subscription) } }
+
+    /// - Throws: `.overloaded` when too many tails are open.
+    func subscribe(_ query: CompiledLogQuery) throws(ObsError) {
+        let subscription = try services.tails.subscribe(query, tenant: tenant, queueMax: services.limits.tailQueueMax) { [weak self] in self?.forward() }
+        state.update { $0.subscription = subscription }
+    }
+
+    func open(_ socket: any WebSocket, startNanos: Int64, limit: Int) {
+        let subscription = state.update { state in
+            state.socket = socket
+            return state.subscription
         }
+        // The socket keeps this session until it is closed.
+        socket.onClose { [self] in if let subscription { services.tails.unsubscribe(subscription) } }
         guard limit > 0 else { return live() }
         let submitted = services.queries.submit { [self] in
-            do throws(ObsError) { try sendPast(startNanos: startNanos, limit: limit) } catch {
+            do throws(ObsError) { try sendPast(to: socket, startNanos: startNanos, limit: limit) } catch {
                 return socket.close(code: 1011, reason: String(error.description.prefix(120)))
             }
             live()
@@ -108,7 +109,7 @@ private final class TailSession: Sendable {
         if !submitted { socket.close(code: 1013, reason: "too many queries wait; try again") }
     }
 
-    private func sendPast(startNanos: Int64, limit: Int) throws(ObsError) {
+    private func sendPast(to socket: any WebSocket, startNanos: Int64, limit: Int) throws(ObsError) {
         let context = QueryContext(tenant: tenant, limits: services.limits, clock: services.clock)
         let end = max(services.clock.nowNanos() + 60 * nanosPerSecond, startNanos + 1)
         guard
@@ -132,7 +133,7 @@ private final class TailSession: Sendable {
     /// Sends what waits; runs on the hub's thread or, once, on the thread that read the past.
     private func forward() {
         state.update { state in
-            guard !state.readingPast, let subscription = state.subscription else { return }
+            guard !state.readingPast, let subscription = state.subscription, let socket = state.socket else { return }
             let taken = subscription.take()
             var lines = taken.entries.map { TailLine($0) }
             if !state.sent.isEmpty { lines.removeAll { state.sent.remove($0.identity) != nil } }

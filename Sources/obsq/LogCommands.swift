@@ -149,35 +149,77 @@ struct TailCommand {
 
     func run(query: String, past: Int) throws(ObsError) -> Exit {
         let renderer = LogRenderer(terminal: terminal)
+        var printed = PrintedLines(sinceNanos: SystemClock().nowNanos())
         // The first connection may fail for good: a wrong query, a wrong address.
         var socket = try server.webSocket("/loki/api/v1/tail", [("query", query), ("limit", String(past))])
         terminal.note("tailing \(query)")
-        var newestNanos: Int64 = 0
         while true {
             while let message = try? socket.receive() {
                 guard let frame = try? JSONDocument.parse(message) else { continue }
-                for line in LogLine.lines(frame.root["streams"]) {
-                    newestNanos = max(newestNanos, line.timeNanos)
-                    renderer.write(line)
-                }
+                for line in LogLine.lines(frame.root["streams"]) where printed.isNew(line) { renderer.write(line) }
                 if let dropped = frame.root["dropped_total"]?.int64 { terminal.note("\(dropped) lines skipped: this terminal is too slow for them") }
             }
             terminal.note("connection lost; trying again")
-            socket = try reconnect(query, after: newestNanos)
+            socket = try reconnect(query, from: printed.overlapNanos)
+            printed.beginRepeat()
+            terminal.note("connected again")
         }
     }
 
-    private func reconnect(_ query: String, after nanos: Int64) throws(ObsError) -> WebSocketClient {
-        var last = ObsError(.unavailable, "cannot reach obsd at \(server.address)")
-        for attempt in 0..<30 {
-            pause(millis: attempt == 0 ? 200 : 1000)
+    /// Until the server is back: a tail is left running through restarts. What it refuses for good ends it.
+    private func reconnect(_ query: String, from nanos: Int64) throws(ObsError) -> WebSocketClient {
+        var waitMillis = 100
+        while true {
+            pause(millis: waitMillis)
+            waitMillis = min(waitMillis * 2, 2000)
             do throws(ObsError) {
-                return try server.webSocket("/loki/api/v1/tail", [("query", query), ("start", String(nanos + 1)), ("limit", nanos == 0 ? "0" : "5000")])
+                return try server.webSocket("/loki/api/v1/tail", [("query", query), ("start", String(nanos)), ("limit", String(PrintedLines.kept))])
             } catch {
-                last = error
+                if [.badInput, .unauthenticated, .forbidden, .notFound].contains(error.code) { throw error }
             }
         }
-        throw last
+    }
+}
+
+/// What was printed last. After a lost connection the server is asked for a while more than is missing, since lines need not come in the order of their times,
+/// and what stands on the terminal already is left out: as often as it stands there, because equal lines are different records.
+struct PrintedLines {
+    /// Lines remembered, and asked for again.
+    static let kept = 5000
+    private static let overlap = 60 * nanosPerSecond
+
+    private var recent: [String] = []
+    private var next = 0
+    /// How often each remembered line is still to be left out; empty before the first lost connection.
+    private var repeated: [String: Int] = [:]
+    private let sinceNanos: Int64
+    private var newestNanos: Int64
+
+    init(sinceNanos: Int64) {
+        self.sinceNanos = sinceNanos
+        newestNanos = sinceNanos
+    }
+
+    /// From when on to ask again.
+    var overlapNanos: Int64 { max(sinceNanos, newestNanos - Self.overlap) }
+
+    mutating func beginRepeat() { repeated = recent.reduce(into: [:]) { $0[$1, default: 0] += 1 } }
+
+    /// False for a line that was printed before the connection was lost.
+    mutating func isNew(_ line: LogLine) -> Bool {
+        let identity = "\(line.timeNanos) \(line.labels.map { "\($0.name)=\($0.value)" }.sorted()) \(line.line)"
+        if let count = repeated[identity] {
+            repeated[identity] = count > 1 ? count - 1 : nil
+            return false
+        }
+        newestNanos = max(newestNanos, line.timeNanos)
+        if recent.count < Self.kept {
+            recent.append(identity)
+        } else {
+            recent[next] = identity
+            next = (next + 1) % Self.kept
+        }
+        return true
     }
 }
 
