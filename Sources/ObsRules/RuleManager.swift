@@ -211,9 +211,11 @@ package final class RuleManager: Sendable {
             file.webhook = webhook
             let comparable = file.bytes
             if comparable == last { return }
-            last = comparable
             file.savedAtMillis = clock.nowMillis()
-            do throws(ObsError) { try store.write(file.bytes) } catch { DiagnosticLog.warn("alert state was not saved", [("error", error.message)]) }
+            do throws(ObsError) {
+                try store.write(file.bytes)
+                last = comparable
+            } catch { DiagnosticLog.warn("alert state was not saved", [("error", error.message)]) }
         }
     }
 

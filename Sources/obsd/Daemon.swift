@@ -45,10 +45,13 @@ final class Daemon: Sendable {
         queries = WorkerPool(name: "query", threads: limits.queryConcurrency, queueMax: limits.queryQueueMax)
         scrapes = ScrapeManager(sink: sink, clock: clock, userAgent: "obsd/\(Obsd.build.version)")
         rules = RuleManager(
-            querier: PromQLQuerier(engine: promQL, limits: limits, clock: clock), sink: sink, store: Self.alertStateStore(configuration.flags["data"]), clock: clock)
+            querier: PromQLQuerier(engine: promQL, limits: limits, clock: clock), sink: sink, store: Self.alertStateStore(configuration.flags["data"]),
+            clock: clock)
         let services = Services(
-            clock: clock, limits: limits, authenticator: configuration.authenticator, pipeline: pipeline, tails: tails, reader: engine, store: engine, promQL: promQL,
-            logQL: LogQLEngine(reader: engine), traceQL: TraceQLEngine(reader: engine), rules: rules, scrapes: scrapes, queries: queries, lifecycle: lifecycle(),
+            clock: clock, limits: limits, authenticator: configuration.authenticator, pipeline: pipeline, tails: tails, reader: engine, store: engine,
+            promQL: promQL,
+            logQL: LogQLEngine(reader: engine), traceQL: TraceQLEngine(reader: engine), rules: rules, scrapes: scrapes, queries: queries,
+            lifecycle: lifecycle(),
             build: Obsd.build)
         try apply(configuration.file)
         scrapes.start()
@@ -68,9 +71,15 @@ final class Daemon: Sendable {
 
     /// Alert state is one small file, replaced whole.
     private static func alertStateStore(_ data: String) -> AlertStateStore {
-        let path = "\(DiskLayout(root: data).state)/alerts.json"
+        let folder = DiskLayout(root: data).state
+        let path = "\(folder)/alerts.json"
         let disk = LocalFileSystem()
-        return AlertStateStore(read: { try? disk.readAll(path) }, write: { bytes throws(ObsError) in try disk.writeAtomically(path, bytes) })
+        return AlertStateStore(
+            read: { try? disk.readAll(path) },
+            write: { bytes throws(ObsError) in
+                try disk.makeDirectories(folder)
+                try disk.writeAtomically(path, bytes)
+            })
     }
 
     private func lifecycle() -> Lifecycle {

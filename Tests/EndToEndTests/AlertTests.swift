@@ -129,8 +129,9 @@ final class AlertTests: XCTestCase {
         XCTAssertTrue(isPast(last[0]?["endsAt"]?.string))
     }
 
-    /// Debian's own Alertmanager takes it.
+    /// Debian's own Alertmanager takes it; it starts only where its package is installed, for a template at a fixed place.
     func testDebiansAlertmanager() throws {
+        try XCTSkipUnless(FileManager.default.fileExists(atPath: "/usr/share/prometheus/alertmanager/default.tmpl"), "prometheus-alertmanager is not installed")
         let folder = try TemporaryFolder()
         let program = try Place.debian("usr/bin/prometheus-alertmanager")
         let port = freePort()
