@@ -254,7 +254,8 @@ struct PushCommand {
 
     private func append(_ line: [UInt8], to batch: inout [UInt8]) {
         if line.isEmpty { return }
-        if line.first == UInt8(ascii: "{") {
+        // What only looks like JSON is a message too: no line is lost.
+        if line.first == UInt8(ascii: "{"), (try? JSONDocument.parse(line)) != nil {
             batch.append(contentsOf: line)
         } else {
             var writer = JSONWriter()
@@ -279,7 +280,7 @@ struct PushCommand {
                 answer.root["errors"]?.forEachElement { terminal.note("refused: \($0["error"]?.string ?? "")") }
                 return rejected
             } catch {
-                guard error.code == .unavailable, attempt < 60 else { throw error }
+                guard error.code == .unavailable || error.code == .overloaded, attempt < 60 else { throw error }
                 pause(millis: min(5000, 100 << min(attempt, 6)))
             }
         }

@@ -51,7 +51,7 @@ private func runObsq(_ arguments: [String]) -> Int32 {
     do throws(ObsError) { return try dispatch(arguments).rawValue } catch {
         complain("obsq: \(error.description)\n")
         switch error.code {
-        case .unavailable, .timeout: return Exit.unreachable.rawValue
+        case .unavailable, .timeout, .overloaded: return Exit.unreachable.rawValue
         default: return Exit.usage.rawValue
         }
     }

@@ -26,7 +26,8 @@ struct Server {
         timeoutMillis = Int(millis)
     }
 
-    private static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } }
+    /// An empty variable counts as unset.
+    static func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } }
 
     /// The JSON answer to a GET.
     /// - Throws: `.unavailable` when the server cannot be reached, `.badInput` with the server's words for a refused query.
@@ -43,7 +44,14 @@ struct Server {
     }
 
     func webSocket(_ path: String, _ parameters: [(String, String)]) throws(ObsError) -> WebSocketClient {
-        try WebSocketClient.connect(request(path, parameters))
+        do throws(ObsError) { return try WebSocketClient.connect(request(path, parameters)) } catch {
+            guard error.code == .unavailable || error.code == .timeout else { throw error }
+            throw unreachable(error)
+        }
+    }
+
+    private func unreachable(_ error: ObsError) -> ObsError {
+        ObsError(error.code == .timeout ? .timeout : .unavailable, "cannot reach obsd at \(address): \(error.message)")
     }
 
     private func request(_ path: String, _ parameters: [(String, String)]) -> HTTPClientRequest {
@@ -56,9 +64,7 @@ struct Server {
 
     private func send(_ request: HTTPClientRequest) throws(ObsError) -> HTTPClientResponse {
         let response: HTTPClientResponse
-        do throws(ObsError) { response = try client.perform(request) } catch {
-            throw ObsError(error.code == .timeout ? .timeout : .unavailable, "cannot reach obsd at \(address): \(error.message)")
-        }
+        do throws(ObsError) { response = try client.perform(request) } catch { throw unreachable(error) }
         guard (200..<300).contains(response.status) else { throw Self.error(of: response) }
         return response
     }
@@ -78,6 +84,8 @@ struct Server {
         case 401: return ObsError(.unauthenticated, "\(text) (set OBSQ_TOKEN or --token)")
         case 403: return ObsError(.forbidden, text)
         case 404: return ObsError(.notFound, text)
+        // The server is there and asks for time.
+        case 429, 502...504: return ObsError(.overloaded, text)
         case 500...: return ObsError(.internalError, text)
         default: return ObsError(.badInput, text)
         }

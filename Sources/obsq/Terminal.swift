@@ -22,7 +22,7 @@ struct Terminal {
         switch arguments["color"] ?? "auto" {
         case "always": colours = true
         case "never": colours = false
-        case "auto": colours = getenv("CLICOLOR_FORCE") != nil || (isTerminal && getenv("NO_COLOR") == nil)
+        case "auto": colours = Server.environment("CLICOLOR_FORCE") != nil || (isTerminal && Server.environment("NO_COLOR") == nil)
         case let other: throw ObsError(.badInput, "--color: \(quoted(other)) is not auto, always or never")
         }
         quiet = arguments.has("quiet")
