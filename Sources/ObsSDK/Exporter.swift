@@ -186,9 +186,9 @@ final class Exporter: Sendable {
                 droppedRefused.wrappingAdd(records, ordering: .relaxed)
                 return
             case .retry(let afterSeconds):
-                // A flush that waits has a deadline: it does not sit through a back-off.
-                let waited = queues.withLock { $0.flushesWanted > $0.flushesDone || $0.stopping }
-                guard !waited || ceilingSeconds <= 2, monotonicNanos() - start < Self.retryTotalNanos else {
+                // A flush that waits gives up at its own bound and loses nothing; the end of the process is the end of trying.
+                let ends = queues.withLock { $0.stopping }
+                guard !ends, monotonicNanos() - start < Self.retryTotalNanos else {
                     droppedRefused.wrappingAdd(records, ordering: .relaxed)
                     return
                 }
