@@ -12,7 +12,9 @@ public struct ObsConfiguration: Sendable {
     /// Full URL each signal is posted to: `OTEL_EXPORTER_OTLP_<SIGNAL>_ENDPOINT` as it is, else `OTEL_EXPORTER_OTLP_ENDPOINT` with `/v1/<signal>` appended
     /// (default `http://localhost:4318`).
     public var tracesURL = ""
+    /// See `tracesURL`.
     public var metricsURL = ""
+    /// See `tracesURL`.
     public var logsURL = ""
     /// `OTEL_EXPORTER_OTLP_HEADERS`: `key=value,…`, values percent-decoded.
     public var headers: [(name: String, value: String)] = []
@@ -20,19 +22,25 @@ public struct ObsConfiguration: Sendable {
     public var requestTimeoutMillis = 10_000
     /// `OTEL_TRACES_SAMPLER(_ARG)`: share of root traces that are recorded, 0...1. A parent's decision is followed.
     public var sampledShare = 1.0
-    /// `OTEL_{TRACES,METRICS,LOGS}_EXPORTER=none` turns a signal off.
+    /// `OTEL_TRACES_EXPORTER=none` turns spans off.
     public var exportsTraces = true
+    /// `OTEL_METRICS_EXPORTER=none` turns metrics off.
     public var exportsMetrics = true
+    /// `OTEL_LOGS_EXPORTER=none` turns the sending of logs off; they still go to the console.
     public var exportsLogs = true
-    /// `OTEL_BSP_SCHEDULE_DELAY`, `OTEL_BLRP_SCHEDULE_DELAY`, `OTEL_METRIC_EXPORT_INTERVAL`, milliseconds.
+    /// `OTEL_BSP_SCHEDULE_DELAY`, milliseconds an ended span waits for others at most.
     public var spanDelayMillis = 5000
+    /// `OTEL_BLRP_SCHEDULE_DELAY`, milliseconds a log record waits for others at most.
     public var logDelayMillis = 1000
+    /// `OTEL_METRIC_EXPORT_INTERVAL`, milliseconds.
     public var metricIntervalMillis = 60_000
-    /// `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_BLRP_MAX_QUEUE_SIZE`: records that wait; more are dropped and counted.
+    /// `OTEL_BSP_MAX_QUEUE_SIZE`: spans that wait; more are dropped and counted.
     public var spanQueueMax = 2048
+    /// `OTEL_BLRP_MAX_QUEUE_SIZE`: log records that wait; more are dropped and counted.
     public var logQueueMax = 2048
-    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, `OTEL_BLRP_MAX_EXPORT_BATCH_SIZE`: records of one request.
+    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`: spans of one request.
     public var spanBatchMax = 512
+    /// `OTEL_BLRP_MAX_EXPORT_BATCH_SIZE`: log records of one request.
     public var logBatchMax = 512
     /// Series one instrument may have; measurements past it go to a series marked `otel.metric.overflow`.
     public var seriesMax = 2000

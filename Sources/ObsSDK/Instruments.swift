@@ -79,19 +79,27 @@ public struct ObsCounter: Sendable {
 /// A sum that grows and shrinks: open connections, queue length.
 public struct ObsUpDownCounter: Sendable {
     let aggregation: Aggregation
+    /// Adds; a negative amount takes away.
     public func add(_ amount: Double, _ attributes: ObsAttributes = [:]) { aggregation.record(amount, attributes) }
 }
 
 /// A value as it is now.
 public struct ObsGauge: Sendable {
     let aggregation: Aggregation
+    /// Sets the value; the last one set is exported until the next.
     public func record(_ value: Double, _ attributes: ObsAttributes = [:]) { aggregation.record(value, attributes) }
 }
 
 /// A distribution over explicit buckets.
 public struct ObsHistogram: Sendable {
     let aggregation: Aggregation
+    /// Counts the value into its bucket.
     public func record(_ value: Double, _ attributes: ObsAttributes = [:]) { aggregation.record(value, attributes) }
+
+    /// Counts a duration, in seconds: of use where the attributes are known only afterwards.
+    public func record(_ duration: Duration, _ attributes: ObsAttributes = [:]) {
+        record(Double(duration.components.seconds) + Double(duration.components.attoseconds) / 1e18, attributes)
+    }
 
     /// Records how long `body` took, in seconds.
     public func time<Result>(_ attributes: ObsAttributes = [:], _ body: () throws -> Result) rethrows -> Result {
@@ -105,19 +113,24 @@ extension Obs {
     /// Bounds for durations in seconds, OpenTelemetry's advice for HTTP.
     public static let durationBuckets = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 
-    /// - Parameter unit: UCUM unit: `1`, `s`, `By`.
+    /// A sum that only grows; made once and kept.
+    /// - Parameter unit: UCUM unit: `1`, `s`, `By`. Receivers that speak Prometheus append it to the name.
     public func counter(_ name: String, unit: String = "", help: String = "") -> ObsCounter {
         ObsCounter(aggregation: instrument(name, unit, help, .counter))
     }
 
+    /// A sum that grows and shrinks.
     public func upDownCounter(_ name: String, unit: String = "", help: String = "") -> ObsUpDownCounter {
         ObsUpDownCounter(aggregation: instrument(name, unit, help, .upDownCounter))
     }
 
+    /// A value as it is now.
     public func gauge(_ name: String, unit: String = "", help: String = "") -> ObsGauge {
         ObsGauge(aggregation: instrument(name, unit, help, .gauge))
     }
 
+    /// A distribution.
+    /// - Parameter buckets: upper bounds, inclusive; a last bucket takes what is above them all.
     public func histogram(_ name: String, unit: String = "s", buckets: [Double] = Obs.durationBuckets, help: String = "") -> ObsHistogram {
         ObsHistogram(aggregation: instrument(name, unit, help, .histogram(buckets.sorted())))
     }

@@ -2,14 +2,22 @@ internal import Glibc
 
 /// Levels with their OpenTelemetry severity numbers.
 public enum ObsLevel: Int, Sendable, Comparable {
+    /// Finer than debugging needs.
     case trace = 1
+    /// For who debugs.
     case debug = 5
+    /// What happens in normal work.
     case info = 9
+    /// Normal, yet worth seeing.
     case notice = 10
+    /// It may become an error.
     case warning = 13
+    /// Something asked for was not done.
     case error = 17
+    /// The service cannot do its work.
     case critical = 21
 
+    /// By severity.
     public static func < (a: ObsLevel, b: ObsLevel) -> Bool { a.rawValue < b.rawValue }
 
     var word: String {
@@ -54,24 +62,33 @@ public struct ObsLogger: Sendable {
         return copy
     }
 
+    /// Finer than debugging needs.
     public func trace(_ message: @autoclosure () -> String, _ attributes: ObsAttributes = [:]) { log(.trace, message(), attributes) }
+    /// For who debugs.
     public func debug(_ message: @autoclosure () -> String, _ attributes: ObsAttributes = [:]) { log(.debug, message(), attributes) }
+    /// What happens in normal work.
     public func info(_ message: @autoclosure () -> String, _ attributes: ObsAttributes = [:]) { log(.info, message(), attributes) }
+    /// Normal, yet worth seeing.
     public func notice(_ message: @autoclosure () -> String, _ attributes: ObsAttributes = [:]) { log(.notice, message(), attributes) }
+    /// It may become an error.
     public func warning(_ message: @autoclosure () -> String, _ attributes: ObsAttributes = [:]) { log(.warning, message(), attributes) }
 
+    /// Something asked for was not done.
     /// - Parameter error: kept as `exception.type` and `exception.message`.
     public func error(_ message: @autoclosure () -> String, error: (any Error)? = nil, _ attributes: ObsAttributes = [:]) {
         log(.error, message(), Self.adding(error, to: attributes))
     }
 
+    /// The service cannot do its work.
+    /// - Parameter error: kept as `exception.type` and `exception.message`.
     public func critical(_ message: @autoclosure () -> String, error: (any Error)? = nil, _ attributes: ObsAttributes = [:]) {
         log(.critical, message(), Self.adding(error, to: attributes))
     }
 
+    /// Records at a level chosen at run time.
     public func log(_ level: ObsLevel, _ message: @autoclosure () -> String, _ attributes: ObsAttributes = [:]) {
         guard level >= self.level, !obs.configuration.isDisabled else { return }
-        let all = self.attributes.isEmpty ? attributes : self.attributes.merging(attributes) { $1 }
+        let all = self.attributes.isEmpty ? attributes : self.attributes.adding(attributes)
         let record = LogRecord(timeNanos: wallNanos(), level: level, message: message(), logger: name, attributes: all, context: ObsSpan.current?.context)
         if obs.configuration.logsToConsole { ConsoleWriter.write(record) }
         obs.exporter.enqueue(record)
@@ -84,6 +101,7 @@ public struct ObsLogger: Sendable {
 }
 
 extension Obs {
+    /// A logger; its name says which part of the service speaks.
     public func logger(_ name: String = "") -> ObsLogger { ObsLogger(obs: self, name: name) }
 }
 

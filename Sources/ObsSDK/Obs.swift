@@ -12,8 +12,10 @@
 ///
 /// Nothing here blocks the caller or throws after start; what cannot be sent is counted (`losses`) and exported as `otel.sdk.exporter.dropped`.
 public final class Obs: Sendable {
+    /// The SDK's version, `telemetry.sdk.version` of what it sends.
     public static let version = "0.1.0"
 
+    /// What it was started with.
     public let configuration: ObsConfiguration
     let exporter: Exporter
 
@@ -56,6 +58,7 @@ public final class Obs: Sendable {
     }
 }
 
+/// Why the SDK did not start.
 public enum ObsStartError: Error, Sendable {
     /// The SDK speaks plain HTTP; put a collector or proxy in front where TLS is needed.
     case unsupportedEndpoint(String)

@@ -7,10 +7,12 @@ public struct ObsSpanContext: Sendable, Equatable {
     public let traceID: String
     /// 16 lower-case hexadecimal digits.
     public let spanID: String
+    /// Whether spans of this trace are recorded; decided at its root.
     public let isSampled: Bool
     /// Passed on as it came.
     public let traceState: String
 
+    /// A context from its parts, which are taken as they are.
     public init(traceID: String, spanID: String, isSampled: Bool, traceState: String = "") {
         self.traceID = traceID
         self.spanID = spanID
@@ -36,12 +38,23 @@ public struct ObsSpanContext: Sendable, Equatable {
     public var traceparent: String { "00-\(traceID)-\(spanID)-\(isSampled ? "01" : "00")" }
 }
 
+/// What part a span plays: who asked, and who waits.
 public enum ObsSpanKind: Int, Sendable {
-    case `internal` = 1, server, client, producer, consumer
+    /// Within the service.
+    case `internal` = 1
+    /// Answers a request of another service.
+    case server
+    /// Waits for another service's answer.
+    case client
+    /// Sends a message and does not wait.
+    case producer
+    /// Works on a message.
+    case consumer
 }
 
 /// One operation. Ended once; safe to use from several tasks.
 public final class ObsSpan: Sendable {
+    /// The ids that its children, its logs and other services name it by.
     public let context: ObsSpanContext
     let parentID: String
     let name: String
@@ -89,6 +102,7 @@ public final class ObsSpan: Sendable {
         }
     }
 
+    /// Marks a moment within the span.
     public func addEvent(_ name: String, _ attributes: ObsAttributes = [:]) {
         let event = Event(timeNanos: wallNanos(), name: name, attributes: attributes)
         state.withLock { if !$0.isEnded, $0.events.count < Self.countMax { $0.events.append(event) } }

@@ -46,12 +46,22 @@ struct LogRenderer {
             return String(decoding: writer.bytes, as: UTF8.self)
         case .pretty:
             let service = line.label("service_name") ?? line.label("app") ?? ""
-            let (message, fields) = Self.parts(line.line)
+            let (message, inner) = Self.parts(line.line)
+            let fields = inner.isEmpty ? Self.metadata(line.labels) : inner
             let level = line.label("detected_level") ?? "unknown"
             return
                 "\(terminal.styled(terminal.clock(nanos: line.timeNanos), .dim)) \(terminal.level(level == "unknown" ? "" : level)) \(terminal.named(service)) \(message)"
                 + (fields.isEmpty ? "" : " " + terminal.styled(fields, .dim))
         }
+    }
+
+    /// What a line that is only a message says beside it: OpenTelemetry's attributes, Loki's structured metadata. What is the same on every line is left out.
+    static func metadata(_ labels: [(name: String, value: String)]) -> String {
+        let hidden: Set<String> = [
+            "service_name", "service", "service_namespace", "app", "job", "detected_level", "level", "severity_number", "severity_text",
+            "observed_timestamp", "scope_name", "scope_version", "span_id", "flags",
+        ]
+        return labels.filter { !hidden.contains($0.name) && !$0.name.hasPrefix("telemetry_") }.map { "\($0.name)=\($0.value)" }.joined(separator: " ")
     }
 
     /// A JSON line's message and its other fields as `key=value`; any other line as it is.

@@ -9,7 +9,7 @@ struct Terminal {
     let colours: Bool
     let quiet: Bool
     let utc: Bool
-    /// Columns of the terminal; 80 where there is none.
+    /// Columns of the terminal; of `COLUMNS` where there is none, else 80.
     let width: Int
 
     init(_ arguments: Arguments) throws(ObsError) {
@@ -28,7 +28,8 @@ struct Terminal {
         quiet = arguments.has("quiet")
         utc = arguments.has("utc")
         var size = winsize()
-        width = ioctl(1, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 20 ? Int(size.ws_col) : 80
+        let columns = Server.environment("COLUMNS").flatMap { Int($0) } ?? 80
+        width = ioctl(1, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 20 ? Int(size.ws_col) : min(max(columns, 40), 1000)
     }
 
     /// Data. A reader that went away ends the program quietly.
