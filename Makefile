@@ -1,7 +1,6 @@
 # The two commands a newcomer needs: `make run` and `make test`. Everything else is here for those who work on it.
 WALLS := --explicit-target-dependency-import-check error
 SOURCES := Package.swift Sources Storage Tests Benchmarks examples
-PROMQLTEST := $(abspath ../shared/promqltest)
 
 .PHONY: help deps deps-test build run test lint walls demo bench proto clean
 
@@ -26,7 +25,10 @@ run: build
 
 test: deps-test
 	swift build --build-tests $(WALLS)
-	OBS_PROMQLTEST_DIR="$${OBS_PROMQLTEST_DIR-}" swift test --skip-build --parallel --num-workers 4
+	@rm -f .build/tests.xml
+	@status=0; swift test --skip-build --disable-swift-testing --parallel --num-workers 4 --xunit-output .build/tests.xml || status=$$?; \
+		sed -n 's/.*<testsuite .*errors="\([0-9]*\)" tests="\([0-9]*\)" failures="\([0-9]*\)".*/\1 \2 \3/p' .build/tests.xml \
+		| awk '{ e += $$1; t += $$2; f += $$3 } END { printf "%d passed, %d failed\n", t - f - e, f + e }'; exit $$status
 
 lint:
 	swift format lint --strict --recursive $(SOURCES)
