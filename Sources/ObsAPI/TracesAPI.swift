@@ -323,8 +323,8 @@ struct TracesAPI: Sendable {
         let service = try parameters.required("service")
         var conditions = ["resource.service.name=\(traceQLString(service))"]
         if let operation = parameters["operation"], !operation.isEmpty { conditions.append("name=\(traceQLString(operation))") }
-        if let text = parameters["minDuration"], let nanos = parseGoDuration(text) { conditions.append("duration>=\(nanos)ns") }
-        if let text = parameters["maxDuration"], let nanos = parseGoDuration(text) { conditions.append("duration<=\(nanos)ns") }
+        if let nanos = try parameters.goDuration("minDuration") { conditions.append("duration>=\(nanos)ns") }
+        if let nanos = try parameters.goDuration("maxDuration") { conditions.append("duration<=\(nanos)ns") }
         let start = try parameters.int("start").map { Int64($0) &* 1000 } ?? .min
         let end = try parameters.int("end").map { Int64($0) &* 1000 &+ 1 } ?? .max
         let tags = try jaegerTags(parameters)

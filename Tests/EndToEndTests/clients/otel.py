@@ -45,7 +45,7 @@ def traces():
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(keeper)
     provider.add_span_processor(BatchSpanProcessor(
-        OTLPSpanExporter(endpoint=base + "/v1/traces", compression=Compression.Gzip), max_queue_size=10 * count, max_export_batch_size=64))
+        OTLPSpanExporter(endpoint=base + "/v1/traces", compression=Compression.Gzip), max_queue_size=10 * count + 1000, max_export_batch_size=64))
     tracer = provider.get_tracer("shop.checkout", "1.2.3", schema_url="https://opentelemetry.io/schemas/1.26.0")
     earlier = None
     for i in range(count):
@@ -94,7 +94,7 @@ def metrics():
 def logs():
     provider = LoggerProvider(resource=resource)
     provider.add_log_record_processor(BatchLogRecordProcessor(
-        OTLPLogExporter(endpoint=base + "/v1/logs", compression=Compression.Gzip), max_queue_size=10 * count, max_export_batch_size=50))
+        OTLPLogExporter(endpoint=base + "/v1/logs", compression=Compression.Gzip), max_queue_size=10 * count + 1000, max_export_batch_size=50))
     logger = provider.get_logger("shop.log", "9")
     start = time.time_ns()
     sent = []
