@@ -49,7 +49,16 @@ struct WaterfallRenderer {
         var events: [(micros: Int64, text: String)] = []
         json["logs"]?.forEachElement { log in
             var fields: [String] = []
-            log["fields"]?.forEachElement { fields.append("\($0["key"]?.string ?? "")=\($0["value"]?.string ?? $0["value"].map(jsonText) ?? "")") }
+            log["fields"]?.forEachElement { field in
+                let value = field["value"]?.string ?? field["value"].map(jsonText) ?? ""
+                // The event's name, then what it says; a type of error says little beside its message.
+                switch field["key"]?.string {
+                case "event": fields.insert(value, at: 0)
+                case "exception.message": fields.append(value)
+                case "exception.type", "exception.stacktrace": break
+                case let key: fields.append("\(key ?? "")=\(value)")
+                }
+            }
             events.append((log["timestamp"]?.int64 ?? 0, fields.joined(separator: " ")))
         }
         return Span(
@@ -104,7 +113,9 @@ struct WaterfallRenderer {
         let mark = span.failed ? terminal.styled(" ✖ \(span.status)", .red) : ""
         var text =
             "\(prefix)\(terminal.named(span.service)) \(name)\(space) \(gap)\(terminal.styled(bar, span.failed ? .red : .blue))\(after) \(shortDuration(nanos: span.durationMicros * 1000))\(mark)\n"
-        let below = String(repeating: " ", count: prefix.count) + "  "
+        // The lines of the tree go on beside the events.
+        let lead = String(prefix.map { $0 == "├" ? "│" : $0 == "└" ? " " : $0 })
+        let below = lead + (children[span.id] == nil ? "  " : "│ ")
         for event in span.events.prefix(5) {
             text +=
                 terminal.styled(
