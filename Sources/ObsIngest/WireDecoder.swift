@@ -33,7 +33,7 @@ package struct WireDecoder: RequestDecoder {
     package func decodeRequest(_ request: RawRequest, receivedAtNanos now: Int64) throws(ObsError) -> DecodedRequest {
         let body = try decompress(request.body, request.compression, decodedBytesMax: limits.decodedBytesMax)
         switch request.format {
-        case .remoteWrite1: return metrics(try PrometheusRemoteWrite.decode(body, limits: limits))
+        case .remoteWrite1: return metrics(skipped(try PrometheusRemoteWrite.decode(body, limits: limits)))
         case .otlpMetricsProtobuf: return metrics(try OTLPMetrics.decodeProtobuf(body, receivedAtNanos: now, limits: limits))
         case .otlpMetricsJSON: return metrics(try OTLPMetrics.decodeJSON(body, receivedAtNanos: now, limits: limits))
         case .lokiJSON: return logs(try LokiPush.decodeJSON(body, limits: limits))
@@ -52,6 +52,15 @@ package struct WireDecoder: RequestDecoder {
         rejections.add(limits.apply(to: &batch))
         return DecodedRequest(.metrics(batch), rejections)
     }
+
+    /// Remote write 1.0 passes over series that are none (no name, a label twice) without telling the sender, who could only send them again.
+    private func skipped(_ decoded: Decoded<MetricBatch>) -> Decoded<MetricBatch> {
+        if decoded.rejected > 0 { Self.skippedSeries.add(decoded.rejected) }
+        return Decoded(batch: decoded.batch)
+    }
+
+    private static let skippedSeries = SelfMetrics.counter(
+        "obs_remote_write_invalid_series_total", help: "Series of remote write requests that were passed over as invalid.")
 
     private func metrics(_ decoded: OTLPMetricsResult) -> DecodedRequest {
         var result = metrics(Decoded(batch: decoded.batch, rejected: decoded.rejected, reason: decoded.reason))
