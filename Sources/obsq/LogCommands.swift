@@ -109,7 +109,9 @@ private func fieldFilter(_ word: String) -> (field: String, operation: String, v
                 $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: ".") || ($0 | 0x20 >= 0x61 && $0 | 0x20 <= 0x7a) || ($0 >= 0x30 && $0 <= 0x39)
             })
         else { continue }
-        return (String(field.map { $0 == "." ? "_" : $0 }), operation, String(word[range.upperBound...]))
+        // The level that was found wherever a record kept it, in one spelling.
+        let name = field == "level" ? "detected_level" : String(field.map { $0 == "." ? "_" : $0 })
+        return (name, operation, String(word[range.upperBound...]))
     }
     return nil
 }
