@@ -142,6 +142,18 @@ final class AuthenticationTests: XCTestCase {
             XCTAssertEqual(
                 try JSONTree(try ask("\(base)/jaeger/api/traces?service=\(other)-svc", token: any.secret, headers: org(tenant)).body)["data"].list.count, 0)
         }
+        // A live tail hears its own tenant only: what the other one wrote first never comes.
+        let follow = HTTPClientRequest(
+            url: "ws://\(obsd.http)/loki/api/v1/tail?query=\(percentEncode(#"{app=~".+-app"} |= "live""#))",
+            headers: [("Authorization", "Bearer \(any.secret)"), ("X-Scope-OrgID", "blue")])
+        let tail = try WebSocketClient.connect(follow)
+        for tenant in ["red", "blue"] {
+            let line = #"{"app":"\#(tenant)-app","msg":"live \#(tenant)"}"#
+            XCTAssertEqual(try ask(base + "/insert/jsonline?_stream_fields=app", "POST", token: any.secret, headers: org(tenant), body: line).status, 200)
+        }
+        let heard = try JSONTree(XCTUnwrap(tail.receive(timeoutMillis: 60_000)))
+        XCTAssertEqual(heard["streams"].list.flatMap { $0["values"].list.map { $0[1].text } }, [#"{"app":"blue-app","msg":"live blue"}"#])
+        tail.close()
         // A bound token needs no header and cannot leave its tenant.
         let own = try ask(base + "/jaeger/api/services", token: bound.secret)
         XCTAssertEqual(try JSONTree(own.body)["data"].texts, ["blue-svc"])
