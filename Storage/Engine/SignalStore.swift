@@ -195,6 +195,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             insert(written, &state)
         }
         shared.gate.hold(-generation.usedBytes)
+        // The newest file is never removed: the next one must be there first.
+        wal.waitRotated(generation.endSequence)
         try wal.remove(through: last)
     }
 

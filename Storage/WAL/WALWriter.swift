@@ -32,6 +32,8 @@ package final class WALWriter: Sendable {
         var queuedBytes = 0
         /// Every record up to here is written or refused.
         var settled: UInt64
+        /// The newest number asked of `rotate` that has been carried out.
+        var rotated: UInt64 = 0
         var files: [(file: WALFile, bytes: Int)] = []
         var isStopping = false
         var isStopped = false
@@ -87,6 +89,9 @@ package final class WALWriter: Sendable {
 
     /// Waits until every record up to `sequence` has had its completion run.
     package func waitSettled(_ sequence: UInt64) { _ = state.wait(until: { $0.settled >= sequence || $0.isStopped ? () : nil }) }
+
+    /// Waits until `rotate(at: sequence)` has been carried out: the files before it are closed.
+    package func waitRotated(_ sequence: UInt64) { _ = state.wait(until: { $0.rotated >= sequence || $0.isStopped ? () : nil }) }
 
     /// Removes the files whose records all lie at or below `sequence`, oldest first: the oldest file's presence means that all of them are there.
     package func remove(through sequence: UInt64) throws(ObsError) {
@@ -157,6 +162,7 @@ package final class WALWriter: Sendable {
                 if case .rotate(let sequence) = jobs[start] {
                     finish(&current)
                     current = (try? open(sequence))
+                    state.update { $0.rotated = sequence }
                     start += 1
                     continue
                 }
