@@ -19,17 +19,18 @@ struct Database: Sendable {
         let attributes: ObsAttributes = [
             "db.system": "postgresql", "db.namespace": .string(name), "db.operation.name": .string(operation), "db.collection.name": .string(table),
         ]
-        obs.span("\(operation) \(table)", kind: .client, attributes.merging(["db.query.text": .string(statement)]) { $1 }) { span in
+        obs.span("\(operation) \(table)", kind: .client, attributes.adding(["db.query.text": .string(statement)])) { span in
             let start = ContinuousClock.now
             pause(millis: .random(in: 1...4) * .random(in: 0.5...3))
             if Double.random(in: 0..<1) < slowShare {
                 span.addEvent("lock wait", ["db.collection.name": .string(table)])
                 pause(millis: .random(in: 400...900))
             }
-            let seconds = (ContinuousClock.now - start).seconds
-            duration.record(seconds, attributes)
-            if seconds > 0.2 {
-                log.warning("slow query", attributes.merging(["db.query.text": .string(statement), "duration_ms": .int(Int(seconds * 1000))]) { $1 })
+            let taken = ContinuousClock.now - start
+            duration.record(taken, attributes)
+            if taken > .milliseconds(200) {
+                let millis = taken.components.attoseconds / 1_000_000_000_000_000 + taken.components.seconds * 1000
+                log.warning("slow query", attributes.adding(["db.query.text": .string(statement), "duration_ms": .int(Int(millis))]))
             }
         }
     }

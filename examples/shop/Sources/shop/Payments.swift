@@ -3,7 +3,7 @@ import ObsSDK
 /// Charges cards over a network that declines, times out, and every few minutes is down for a while.
 enum Payments {
     /// The card network's bad time: `lasting` seconds of every `every`, the first after `first`.
-    private static let outage = (first: 45.0, lasting: 25.0, every: 180.0)
+    private static let outage = (first: Duration.seconds(45), lasting: Int64(25), every: Int64(180))
     private static let providerTimeoutMillis = 1500.0
 
     static func routes(_ obs: Obs) -> [Service.Route] {
@@ -16,26 +16,26 @@ enum Payments {
                 let fields: ObsAttributes = ["order.id": .string(request["order"] ?? ""), "amount": .double(Double(request["amount"] ?? "") ?? 0)]
                 pause(millis: .random(in: 2...6))
                 do {
-                    try authorise(obs, fields, isDown: isDown(at: (ContinuousClock.now - started).seconds))
+                    try authorise(obs, fields, isDown: isDown(after: ContinuousClock.now - started))
                 } catch let failure as Failure {
                     charges.add(1, ["result": failure.status == 402 ? "declined" : failure.status == 504 ? "timeout" : "unavailable"])
                     if failure.status != 402 { log.error("card network failed", error: failure, fields) }
                     throw failure
                 }
                 charges.add(1, ["result": "ok"])
-                log.info("card charged", fields.merging(["card": .sensitive(request["customer"] ?? "")]) { $1 })
+                log.info("card charged", fields.adding(["card": .sensitive(request["customer"] ?? "")]))
                 return Response(status: 201, body: #"{"charged":true}"#)
             }
         ]
     }
 
-    private static func isDown(at seconds: Double) -> Bool {
-        seconds >= outage.first && (seconds - outage.first).truncatingRemainder(dividingBy: outage.every) < outage.lasting
+    private static func isDown(after running: Duration) -> Bool {
+        running >= outage.first && (running - outage.first).components.seconds % outage.every < outage.lasting
     }
 
     /// The call to the card network, outside the shop: a span without children.
     private static func authorise(_ obs: Obs, _ fields: ObsAttributes, isDown: Bool) throws {
-        let attributes = fields.merging(["http.request.method": "POST", "server.address": "api.cardnetwork.example", "peer.service": "card-network"]) { $1 }
+        let attributes = fields.adding(["http.request.method": "POST", "server.address": "api.cardnetwork.example", "peer.service": "card-network"])
         try obs.span("POST card-network", kind: .client, attributes) { span in
             pause(millis: .random(in: 15...60) * .random(in: 0.6...2))
             let fate = Double.random(in: 0..<1)

@@ -17,12 +17,12 @@ struct Peer: Sendable {
     /// - Throws: `Failure`: 503 nobody listens, 504 no answer in time, else the peer's own status where it is an error.
     func call(_ method: String, _ target: String, timeoutMillis: Int = 3000) throws -> Response {
         let attributes: ObsAttributes = ["http.request.method": .string(method), "server.address": .string(name)]
-        return try obs.span("\(method) \(name)", kind: .client, attributes.merging(["url.path": .string(target)]) { $1 }) { span in
+        return try obs.span("\(method) \(name)", kind: .client, attributes.adding(["url.path": .string(target)])) { span in
             let start = ContinuousClock.now
             var status = 0
             defer {
                 span.set("http.response.status_code", .int(status))
-                duration.record((ContinuousClock.now - start).seconds, attributes.merging(["http.response.status_code": .int(status)]) { $1 })
+                duration.record(ContinuousClock.now - start, attributes.adding(["http.response.status_code": .int(status)]))
             }
             let response: Response
             do {
@@ -46,8 +46,4 @@ struct Peer: Sendable {
         }
         return Response(status: status, body: String(decoding: body, as: UTF8.self))
     }
-}
-
-extension Duration {
-    var seconds: Double { Double(components.seconds) + Double(components.attoseconds) / 1e18 }
 }

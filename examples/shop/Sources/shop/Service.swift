@@ -48,7 +48,7 @@ final class Service: Sendable {
         var request = request
         let method: ObsAttributes = ["http.request.method": .string(request.method)]
         guard let route = routes.first(where: { $0.method == request.method && $0.match(request.path) != nil }) else {
-            log.warning("no such route", method.merging(["url.path": .string(request.path)]) { $1 })
+            log.warning("no such route", method.adding(["url.path": .string(request.path)]))
             return Response(status: 404, body: #"{"error":"no such route"}"#)
         }
         request.parameters = route.match(request.path) ?? [:]
@@ -66,7 +66,7 @@ final class Service: Sendable {
             return response
         }
         attributes["http.response.status_code"] = .int(response.status)
-        duration.record((ContinuousClock.now - start).seconds, attributes)
+        duration.record(ContinuousClock.now - start, attributes)
         return response
     }
 
@@ -81,7 +81,7 @@ final class Service: Sendable {
                 span.recordError(failure)
                 log.error("request failed", error: failure, fields)
             } else {
-                log.warning("request refused", fields.merging(["reason": .string(failure.description)]) { $1 })
+                log.warning("request refused", fields.adding(["reason": .string(failure.description)]))
             }
             return Response(status: failure.status, body: "{\"error\":\"\(failure.description.filter { $0 != "\"" && $0 != "\\" })\"}")
         }
