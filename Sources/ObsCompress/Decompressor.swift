@@ -116,7 +116,7 @@ private func decodeSnappy(_ body: [UInt8], _ bytesMax: Int) throws(ObsError) -> 
         var written = declared
         status = body.withUnsafeBytes {
             snappy_uncompress(
-                $0.bindMemory(to: CChar.self).baseAddress, $0.count, UnsafeMutableRawPointer(target.baseAddress!).assumingMemoryBound(to: CChar.self), &written)
+                $0.bindMemory(to: CChar.self).baseAddress, $0.count, UnsafeMutableRawBufferPointer(target).bindMemory(to: CChar.self).baseAddress, &written)
         }
         count = status == SNAPPY_OK ? written : 0
     }

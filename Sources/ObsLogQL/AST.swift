@@ -63,7 +63,8 @@ enum StageExpression: Sendable {
 }
 
 enum UnwrapConversion: String, Sendable {
-    case number, duration, duration_seconds, bytes
+    case number, duration, bytes
+    case durationSeconds = "duration_seconds"
 }
 
 struct LineFilterExpression: Sendable {
@@ -144,8 +145,21 @@ struct Grouping: Sendable, Equatable {
 
 package struct RangeAggregation: Sendable {
     enum Function: String, Sendable, CaseIterable {
-        case count_over_time, rate, rate_counter, bytes_over_time, bytes_rate, absent_over_time, sum_over_time, avg_over_time, max_over_time, min_over_time,
-            first_over_time, last_over_time, stddev_over_time, stdvar_over_time, quantile_over_time
+        case rate
+        case countOverTime = "count_over_time"
+        case rateCounter = "rate_counter"
+        case bytesOverTime = "bytes_over_time"
+        case bytesRate = "bytes_rate"
+        case absentOverTime = "absent_over_time"
+        case sumOverTime = "sum_over_time"
+        case avgOverTime = "avg_over_time"
+        case maxOverTime = "max_over_time"
+        case minOverTime = "min_over_time"
+        case firstOverTime = "first_over_time"
+        case lastOverTime = "last_over_time"
+        case stddevOverTime = "stddev_over_time"
+        case stdvarOverTime = "stdvar_over_time"
+        case quantileOverTime = "quantile_over_time"
     }
 
     var function: Function
@@ -166,8 +180,10 @@ package struct RangeAggregation: Sendable {
 
 package struct VectorAggregation: Sendable {
     enum Function: String, Sendable, CaseIterable {
-        case sum, avg, min, max, count, stddev, stdvar, topk, bottomk, approx_topk, sort, sort_desc
-        var takesParameter: Bool { self == .topk || self == .bottomk || self == .approx_topk }
+        case sum, avg, min, max, count, stddev, stdvar, topk, bottomk, sort
+        case approxTopk = "approx_topk"
+        case sortDesc = "sort_desc"
+        var takesParameter: Bool { self == .topk || self == .bottomk || self == .approxTopk }
     }
 
     var function: Function

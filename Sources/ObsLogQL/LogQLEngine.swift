@@ -103,7 +103,7 @@ extension MetricExpression {
     fileprivate var isOrdered: Bool {
         guard case .vector(let aggregation) = self else { return false }
         switch aggregation.function {
-        case .sort, .sort_desc, .topk, .bottomk, .approx_topk: return true
+        case .sort, .sortDesc, .topk, .bottomk, .approxTopk: return true
         default: return false
         }
     }

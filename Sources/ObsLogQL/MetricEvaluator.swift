@@ -77,8 +77,8 @@ struct MetricEvaluator {
             input = try vector(aggregation.operand)
         }
         switch aggregation.function {
-        case .sort, .sort_desc: return sorted(input, descending: aggregation.function == .sort_desc)
-        case .topk, .bottomk, .approx_topk: return try best(aggregation, input)
+        case .sort, .sortDesc: return sorted(input, descending: aggregation.function == .sortDesc)
+        case .topk, .bottomk, .approxTopk: return try best(aggregation, input)
         default: break
         }
         var groups: [Labels: [Int]] = [:]
@@ -100,7 +100,7 @@ struct MetricEvaluator {
 
     private static func sumsUp(_ function: RangeAggregation.Function) -> Bool {
         switch function {
-        case .count_over_time, .rate, .bytes_over_time, .bytes_rate, .sum_over_time: true
+        case .countOverTime, .rate, .bytesOverTime, .bytesRate, .sumOverTime: true
         default: false
         }
     }
@@ -114,7 +114,7 @@ struct MetricEvaluator {
         case .count: Double(values.count)
         case .stddev: variance(values).squareRoot()
         case .stdvar: variance(values)
-        case .topk, .bottomk, .approx_topk, .sort, .sort_desc: .nan
+        case .topk, .bottomk, .approxTopk, .sort, .sortDesc: .nan
         }
     }
 

@@ -145,21 +145,21 @@ extension Parser {
     private func validate(_ range: RangeAggregation) throws(ObsError) {
         let name = range.function.rawValue
         switch range.function {
-        case .count_over_time, .bytes_over_time, .bytes_rate:
+        case .countOverTime, .bytesOverTime, .bytesRate:
             if range.unwraps { throw parseError("invalid aggregation \(name) with unwrap") }
-        case .rate, .absent_over_time: break
+        case .rate, .absentOverTime: break
         default:
             if !range.unwraps { throw parseError("invalid aggregation \(name) without unwrap") }
         }
         if range.grouping != nil {
             switch range.function {
-            case .avg_over_time, .max_over_time, .min_over_time, .stddev_over_time, .stdvar_over_time, .quantile_over_time, .first_over_time, .last_over_time:
+            case .avgOverTime, .maxOverTime, .minOverTime, .stddevOverTime, .stdvarOverTime, .quantileOverTime, .firstOverTime, .lastOverTime:
                 break
             default: throw parseError("grouping not allowed for \(name) aggregation")
             }
         }
-        if range.function == .quantile_over_time, range.parameter == nil { throw parseError("parameter required for operation \(name)") }
-        if range.function != .quantile_over_time, range.parameter != nil {
+        if range.function == .quantileOverTime, range.parameter == nil { throw parseError("parameter required for operation \(name)") }
+        if range.function != .quantileOverTime, range.parameter != nil {
             throw parseError("parameter \(formatSampleValue(range.parameter ?? 0)) not supported for operation \(name)")
         }
         var unwrapped = false
@@ -193,7 +193,7 @@ extension Parser {
         if isSymbol(",") { throw parseError("unsupported parameter for operation \(function.rawValue)(") }
         try expect(")")
         if groups == nil, isWord("by") || isWord("without") { groups = try grouping() }
-        if groups != nil, function == .sort || function == .sort_desc { throw parseError("grouping not allowed for \(function.rawValue) operation") }
+        if groups != nil, function == .sort || function == .sortDesc { throw parseError("grouping not allowed for \(function.rawValue) operation") }
         return VectorAggregation(function: function, parameter: parameter, grouping: groups, operand: operand)
     }
 

@@ -68,7 +68,7 @@ final class SampleSink: LogSink {
         groupNames = (grouping?.labels ?? []).map { Array($0.utf8) }.sorted { $0.lexicographicallyPrecedes($1) }
         needsLabels = !pipeline.stages.isEmpty || grouping == nil || grouping?.without == true || !groupNames.isEmpty
         needsValues = range.unwraps
-        measuresBytes = range.function == .bytes_rate || range.function == .bytes_over_time
+        measuresBytes = range.function == .bytesRate || range.function == .bytesOverTime
         for stage in range.query.stages {
             if case .unwrap(let label, _) = stage { except.append(Array(label.utf8)) }
         }
@@ -153,7 +153,7 @@ final class SampleSink: LogSink {
 
     /// Values of every series at every step, in label order.
     func columns() throws(ObsError) -> [Column] {
-        if range.function == .absent_over_time { return [absentColumn()] }
+        if range.function == .absentOverTime { return [absentColumn()] }
         let result = needsValues ? try unwrappedColumns() : countedColumns()
         return result.sorted { $0.labels < $1.labels }
     }
@@ -161,7 +161,7 @@ final class SampleSink: LogSink {
     private var rangeSeconds: Double { Double(range.rangeNanos) / 1e9 }
 
     private func countedColumns() -> [Column] {
-        let perSecond = range.function == .rate || range.function == .bytes_rate
+        let perSecond = range.function == .rate || range.function == .bytesRate
         return series.indices.map { place in
             var values = [Double](repeating: Column.absent, count: grid.count)
             var sum = 0.0
@@ -224,18 +224,18 @@ final class SampleSink: LogSink {
 
     private func aggregate(_ times: ArraySlice<Int64>, _ values: ArraySlice<Double>, endNanos: Int64) -> Double {
         switch range.function {
-        case .sum_over_time: values.reduce(0, +)
+        case .sumOverTime: values.reduce(0, +)
         case .rate: values.reduce(0, +) / rangeSeconds
-        case .avg_over_time: mean(values)
-        case .max_over_time: values.reduce(-.infinity) { $0.isNaN || $1 > $0 ? $1 : $0 }
-        case .min_over_time: values.reduce(.infinity) { $0.isNaN || $1 < $0 ? $1 : $0 }
-        case .first_over_time: values.first ?? .nan
-        case .last_over_time: values.last ?? .nan
-        case .stdvar_over_time: variance(values)
-        case .stddev_over_time: variance(values).squareRoot()
-        case .quantile_over_time: quantile(range.parameter ?? .nan, Array(values))
-        case .rate_counter: counterRate(times, values, endNanos: endNanos)
-        case .count_over_time, .bytes_over_time, .bytes_rate, .absent_over_time: Double(values.count)
+        case .avgOverTime: mean(values)
+        case .maxOverTime: values.reduce(-.infinity) { $0.isNaN || $1 > $0 ? $1 : $0 }
+        case .minOverTime: values.reduce(.infinity) { $0.isNaN || $1 < $0 ? $1 : $0 }
+        case .firstOverTime: values.first ?? .nan
+        case .lastOverTime: values.last ?? .nan
+        case .stdvarOverTime: variance(values)
+        case .stddevOverTime: variance(values).squareRoot()
+        case .quantileOverTime: quantile(range.parameter ?? .nan, Array(values))
+        case .rateCounter: counterRate(times, values, endNanos: endNanos)
+        case .countOverTime, .bytesOverTime, .bytesRate, .absentOverTime: Double(values.count)
         }
     }
 

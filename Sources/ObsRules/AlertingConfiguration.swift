@@ -31,13 +31,13 @@ package struct AlertingConfiguration: Sendable {
         let timeout = try map.durationMillis("timeout", default: 10_000)
         let headers = try authorization(map, directory)
         for group in try map.sequence("static_configs") {
-            let static_ = try YAMLMapping(group)
-            for target in try static_.strings("targets") {
+            let hosts = try YAMLMapping(group)
+            for target in try hosts.strings("targets") {
                 let path = prefix.split(separator: "/").map { "/" + $0 }.joined()
                 alertmanagers.append(AlertmanagerEndpoint(url: "\(scheme)://\(target)\(path)/api/v2/alerts", timeoutMillis: timeout, headers: headers))
             }
-            _ = try static_.stringPairs("labels")
-            try static_.finish()
+            _ = try hosts.stringPairs("labels")
+            try hosts.finish()
         }
         _ = map.skip(["follow_redirects", "enable_http2"])
         warn(map.skip(["tls_config", "proxy_url", "oauth2", "relabel_configs", "alert_relabel_configs", "sigv4", "http_headers", "no_proxy"]))

@@ -67,7 +67,7 @@ private func parseSlowly(_ text: UnsafeRawBufferPointer) -> Double? {
     let value = withUnsafeTemporaryAllocation(byteCount: text.count + 1, alignment: 1) { copy in
         copy.copyMemory(from: text)
         copy[text.count] = 0
-        return strtod(copy.baseAddress!.assumingMemoryBound(to: CChar.self), nil)
+        return copy.withMemoryRebound(to: CChar.self) { $0.baseAddress.map { strtod($0, nil) } ?? .nan }
     }
     return value.isFinite ? value : nil
 }

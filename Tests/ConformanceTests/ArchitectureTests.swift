@@ -10,7 +10,9 @@ final class ArchitectureTests: XCTestCase {
         let named = page.split(separator: "`").filter { $0.contains("/") && !$0.contains(" ") && !$0.contains("\n") }
         XCTAssertGreaterThan(named.count, 30)
         for path in Set(named) where !path.hasPrefix("/") {
-            XCTAssertTrue(FileManager.default.fileExists(atPath: root.appendingPathComponent(String(path)).path), "\(path) is named in docs/ARCHITECTURE.md and is not there")
+            XCTAssertTrue(
+                FileManager.default.fileExists(atPath: root.appendingPathComponent(String(path)).path),
+                "\(path) is named in docs/ARCHITECTURE.md and is not there")
         }
     }
 }

@@ -7,12 +7,14 @@ import XCTest
 
 final class HTTPServerTests: XCTestCase {
     private func start(
-        _ change: (inout HTTPServerConfiguration) -> Void = { _ in }, admit: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil },
-        _ handle: @escaping HTTPHandler
-    ) throws -> HTTPServer {
+        _ configuration: HTTPServerConfiguration = HTTPServerConfiguration(name: "test", address: "127.0.0.1:0"),
+        admit: @escaping @Sendable (HTTPRequest) -> HTTPResponse? = { _ in nil }, _ handle: @escaping HTTPHandler
+    ) throws -> HTTPServer { try HTTPServer(configuration, admit: admit, handle: handle) }
+
+    private func configured(_ change: (inout HTTPServerConfiguration) -> Void) -> HTTPServerConfiguration {
         var configuration = HTTPServerConfiguration(name: "test", address: "127.0.0.1:0")
         change(&configuration)
-        return try HTTPServer(configuration, admit: admit, handle: handle)
+        return configuration
     }
 
     func testKeepAliveAndPipelining() throws {
@@ -117,7 +119,7 @@ final class HTTPServerTests: XCTestCase {
     // MARK: Bodies
 
     func testBodies() throws {
-        let server = try start({ $0.bodyBytesMax = 3 << 20 }) { request, responder in
+        let server = try start(configured { $0.bodyBytesMax = 3 << 20 }) { request, responder in
             let sum = request.body.reduce(into: UInt64(0)) { $0 = $0 &* 31 &+ UInt64($1) }
             responder.send(.text(200, "\(request.body.count) \(sum)"))
         }
@@ -141,7 +143,7 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testDeclaredBodyOverTheLimitIs413() throws {
-        let server = try start({ $0.bodyBytesMax = 1000 }) { _, responder in responder.send(.text(200, "never")) }
+        let server = try start(configured { $0.bodyBytesMax = 1000 }) { _, responder in responder.send(.text(200, "never")) }
         let client = RawConnection(port: server.port)
         client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20000000\r\n\r\n")
         // What is sent after the answer must not turn it into a reset.
@@ -154,7 +156,7 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testChunkedBodyOverTheLimitIs413() throws {
-        let server = try start({ $0.bodyBytesMax = 1000 }) { _, responder in responder.send(.text(200, "never")) }
+        let server = try start(configured { $0.bodyBytesMax = 1000 }) { _, responder in responder.send(.text(200, "never")) }
         let client = RawConnection(port: server.port)
         let chunk = "400\r\n" + String(repeating: "x", count: 1024) + "\r\n"
         client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + String(repeating: chunk, count: 20) + "0\r\n\r\n")
@@ -165,7 +167,7 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testEndlessChunkedBodyIsCutOff() throws {
-        let server = try start({ $0.bodyBytesMax = 1000 }) { _, responder in responder.send(.text(200, "never")) }
+        let server = try start(configured { $0.bodyBytesMax = 1000 }) { _, responder in responder.send(.text(200, "never")) }
         let client = RawConnection(port: server.port)
         client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
         let chunk = Array(("10000\r\n" + String(repeating: "x", count: 65536) + "\r\n").utf8)
@@ -176,7 +178,7 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testContinue() throws {
-        let server = try start({ $0.bodyBytesMax = 100 }) { request, responder in responder.send(.text(200, "\(request.body.count) bytes")) }
+        let server = try start(configured { $0.bodyBytesMax = 100 }) { request, responder in responder.send(.text(200, "\(request.body.count) bytes")) }
         let client = RawConnection(port: server.port)
         client.send("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         XCTAssertEqual(client.receive(until: "\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n")
@@ -188,14 +190,15 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testAdmitRefusesBeforeTheBody() throws {
-        let server = try start(admit: { request in
+        let refusal: @Sendable (HTTPRequest) -> HTTPResponse? = { request in
             XCTAssert(request.body.isEmpty)
             return request.header("authorization") == nil ? HTTPResponse(status: 401, headers: [("WWW-Authenticate", "Basic")]) : nil
-        }) { request, responder in responder.send(.text(200, "in")) }
+        }
+        let server = try start(admit: refusal) { request, responder in responder.send(.text(200, "in")) }
         let client = RawConnection(port: server.port)
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-        let refusal = client.receive(until: "\r\n\r\n")
-        XCTAssert(refusal.hasPrefix("HTTP/1.1 401") && refusal.contains("WWW-Authenticate: Basic"))
+        let refused = client.receive(until: "\r\n\r\n")
+        XCTAssert(refused.hasPrefix("HTTP/1.1 401") && refused.contains("WWW-Authenticate: Basic"))
         client.send("GET / HTTP/1.1\r\nHost: h\r\nAuthorization: x\r\n\r\n")
         XCTAssert(client.receive(until: "in").contains("200 OK"), "a refusal without a body keeps the connection")
         client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
@@ -244,7 +247,7 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testHeadSentTooSlowlyIsCutOff() throws {
-        let server = try start({ $0.headerTimeoutSeconds = 1 }) { _, responder in responder.send(.text(200, "x")) }
+        let server = try start(configured { $0.headerTimeoutSeconds = 1 }) { _, responder in responder.send(.text(200, "x")) }
         let client = RawConnection(port: server.port)
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         XCTAssert(client.receive(until: "x").contains("200"))
@@ -259,7 +262,7 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testBodySentTooSlowlyIsCutOff() throws {
-        let server = try start({ $0.bodyTimeoutSeconds = 1 }) { _, responder in responder.send(.text(200, "x")) }
+        let server = try start(configured { $0.bodyTimeoutSeconds = 1 }) { _, responder in responder.send(.text(200, "x")) }
         let client = RawConnection(port: server.port)
         client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
         var bytes = 0
@@ -324,7 +327,7 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testConnectionsOverTheLimitWait() throws {
-        let server = try start({ $0.connectionsMax = 3 }) { _, responder in responder.send(.text(200, "served")) }
+        let server = try start(configured { $0.connectionsMax = 3 }) { _, responder in responder.send(.text(200, "served")) }
         var clients = (0..<5).map { _ in RawConnection(port: server.port) }
         for client in clients[..<3] {
             client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -349,7 +352,7 @@ final class HTTPServerTests: XCTestCase {
     }
 
     func testCompressesWhatTheClientTakes() throws {
-        let server = try start({ $0.compress = { _ in Array("packed".utf8) } }) { request, responder in
+        let server = try start(configured { $0.compress = { _ in Array("packed".utf8) } }) { request, responder in
             responder.send(HTTPResponse(status: 200, headers: [("Content-Type", request.rawQuery)], body: [UInt8](repeating: 97, count: 2000)))
         }
         let client = HTTPClient()
@@ -391,8 +394,8 @@ final class HTTPServerTests: XCTestCase {
         for _ in 0..<3 {
             var events = ""
             var type: String?
-            let response = try client.performStreaming(HTTPClientRequest(url: "http://\(server.address)/"), onHead: { type = $0.header("content-type") }) {
-                bytes in
+            let keepType: (HTTPClientResponse) -> Void = { type = $0.header("content-type") }
+            let response = try client.performStreaming(HTTPClientRequest(url: "http://\(server.address)/"), onHead: keepType) { bytes in
                 events += String(decoding: bytes, as: UTF8.self)
                 return true
             }

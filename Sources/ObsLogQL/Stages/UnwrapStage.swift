@@ -14,7 +14,7 @@ struct UnwrapStage: Stage {
         let value: Double? = row.withValue(name) { text in
             switch conversion {
             case .number: readQuantity(text, .number)
-            case .duration, .duration_seconds: readQuantity(text, .duration).map { $0 / 1e9 }
+            case .duration, .durationSeconds: readQuantity(text, .duration).map { $0 / 1e9 }
             case .bytes: readQuantity(text, .bytes)
             }
         }
