@@ -59,6 +59,9 @@ final class CrashTests: XCTestCase {
         let answered = try eventually({ writers.allSatisfy(\.wasAnswered) }, until: { $0 })
         XCTAssertTrue(answered, "round \(round): \(obsd.logText)")
         usleep(UInt32.random(in: 10_000...200_000))
+        // Every other time soon after a flush began: somewhere between its first byte and the log's deletion.
+        if round % 2 == 1 { flusher.waitForNext() }
+        usleep(UInt32.random(in: 0...30_000))
         obsd.crash()
         flusher.stop()
         for writer in writers { writer.stop() }
@@ -228,11 +231,17 @@ private final class Writer: @unchecked Sendable {  // state is under `state`; `s
 private final class Flusher: Sendable {
     private let http: String
     private let stopping = Monitor(false)
+    private let asked = Monitor(0)
     init(http: String) { self.http = http }
     func stop() { stopping.update { $0 = true } }
+    func waitForNext() {
+        let before = asked.read { $0 }
+        _ = asked.wait(timeoutNanos: 10 * nanosPerSecond) { $0 > before ? () : nil }
+    }
     func run() {
         let client = HTTPClient()
         while stopping.wait(timeoutNanos: Int64.random(in: 0...150) * nanosPerMilli, until: { $0 ? () : nil }) == nil {
+            asked.update { $0 += 1 }
             _ = try? client.perform(HTTPClientRequest(url: "http://\(http)/-/flush", method: "POST"))
         }
     }
