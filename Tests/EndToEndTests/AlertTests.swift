@@ -57,6 +57,11 @@ final class AlertTests: XCTestCase {
         XCTAssertEqual(try obsd.value("ALERTS{alertname=\"HighLoad\",alertstate=\"firing\",host=\"a\"}"), 1)
         XCTAssertNotNil(try obsd.value("ALERTS_FOR_STATE{alertname=\"HighLoad\"}"))
 
+        // A kill between a delivery and the note of it costs one repetition; what is noted is not repeated.
+        let state = folder.path + "/data/state/alerts.json"
+        let noted = try eventually({ (try? String(contentsOfFile: state, encoding: .utf8)) ?? "" }, until: { $0.contains(#""told":true"#) })
+        XCTAssertTrue(noted.contains(#""told":true"#), noted)
+
         for restart in ["kill -9", "stop"] {
             if restart == "stop" { XCTAssertEqual(obsd.stop(), 0) } else { obsd.crash() }
             try obsd.start()
