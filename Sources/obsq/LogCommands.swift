@@ -235,7 +235,8 @@ struct PrintedLines {
     }
 }
 
-/// `obsq push`: standard input, a record a line, sent as NDJSON. Lines that are no JSON objects are wrapped as messages.
+/// `obsq push`: standard input, a record a line, sent as NDJSON. Lines that are no JSON objects are wrapped as messages; `--service` names the service of records
+/// that do not name one themselves.
 struct PushCommand {
     let arguments: Arguments
     let server: Server
@@ -246,14 +247,19 @@ struct PushCommand {
         var parameters: [(String, String)] = []
         if let stream = arguments["stream"] { parameters.append(("_stream_fields", stream)) }
         let batchBytesMax = 1 << 20
+        let clock = SystemClock()
         var batch: [UInt8] = []
         var rejected = 0
-        // A batch goes out when it is full or when input pauses, so that `tail -f | obsq push` is live.
+        // A batch goes out when it is full or its first line has waited a moment, so that `tail -f | obsq push` is live however busy the log is.
+        let patienceNanos: Int64 = 200 * nanosPerMilli
+        var dueNanos: Int64 = 0
         while true {
-            switch input.next(waitMillis: batch.isEmpty ? nil : 200) {
+            let wait = batch.isEmpty ? nil : Int(max(0, dueNanos - clock.monotonicNanos()) / nanosPerMilli)
+            switch input.next(waitMillis: wait) {
             case .line(let line):
+                if batch.isEmpty { dueNanos = clock.monotonicNanos() + patienceNanos }
                 append(line, to: &batch)
-                if batch.count < batchBytesMax { continue }
+                if batch.count < batchBytesMax, clock.monotonicNanos() < dueNanos { continue }
             case .nothingYet: break
             case .end:
                 rejected += try send(batch, parameters)
@@ -267,8 +273,13 @@ struct PushCommand {
     private func append(_ line: [UInt8], to batch: inout [UInt8]) {
         if line.isEmpty { return }
         // What only looks like JSON is a message too: no line is lost.
-        if line.first == UInt8(ascii: "{"), (try? JSONDocument.parse(line)) != nil {
-            batch.append(contentsOf: line)
+        if line.first == UInt8(ascii: "{"), let document = try? JSONDocument.parse(line) {
+            if let service = arguments["service"], let opening = Self.opening(document.root, service) {
+                batch.append(contentsOf: opening)
+                batch.append(contentsOf: line.dropFirst())
+            } else {
+                batch.append(contentsOf: line)
+            }
         } else {
             var writer = JSONWriter()
             writer.beginObject()
@@ -279,6 +290,17 @@ struct PushCommand {
             batch.append(contentsOf: writer.bytes)
         }
         batch.append(UInt8(ascii: "\n"))
+    }
+
+    /// What an object that names no service of its own begins with instead of its brace; nil when it is to stay as it is.
+    private static func opening(_ object: JSONValue, _ service: String) -> [UInt8]? {
+        var isEmpty = true
+        object.forEachMember { _, _ in isEmpty = false }
+        guard ["service_name", "service.name", "service", "app"].allSatisfy({ object[$0] == nil }) else { return nil }
+        var writer = JSONWriter()
+        writer.beginObject()
+        writer.member("service", service)
+        return writer.bytes + (isEmpty ? [] : [UInt8(ascii: ",")])
     }
 
     /// Number of lines refused. A server that is away for a moment is waited for: the records are not lost.

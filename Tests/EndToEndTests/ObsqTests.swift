@@ -124,15 +124,17 @@ final class ObsqTests: XCTestCase {
     func testPush() throws {
         let folder = try TemporaryFolder()
         let obsd = try ObsdProcess(data: folder.path + "/data")
-        let input = "{\"app\":\"nginx\",\"msg\":\"one\",\"status\":200}\n\nplain text\r\n{broken\nlast without newline"
+        let input = "{\"app\":\"nginx\",\"msg\":\"one\",\"status\":200}\n\nplain text\r\n{broken\n{\"msg\":\"of no app\"}\nlast without newline"
         let run = try Run(Place.obsq, ["push", "--service", "web", "--addr", obsd.http], input: input)
         XCTAssertEqual(run.status, 0, run.errors)
         XCTAssertEqual(try obsq(obsd, "logs", "-o", "raw", "one").output, "{\"app\":\"nginx\",\"msg\":\"one\",\"status\":200}\n")
         for text in ["plain text", "broken", "last without newline"] {
             XCTAssertTrue(try obsq(obsd, "logs", "-o", "pretty", text).output.contains(text), text)
         }
-        XCTAssertEqual(try rows(try obsq(obsd, "logs", "plain")).first?["labels"]?["service_name"]?.string, "web")
-        XCTAssertEqual(try rows(try obsq(obsd, "logs")).count, 4)
+        for text in ["plain", "of no app"] {
+            XCTAssertEqual(try rows(try obsq(obsd, "logs", text)).first?["labels"]?["service_name"]?.string, "web", text)
+        }
+        XCTAssertEqual(try rows(try obsq(obsd, "logs")).count, 5)
     }
 
     func testExitCodesAndWords() throws {
