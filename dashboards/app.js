@@ -33,9 +33,12 @@ const labelText = labels => {
   const inner = Object.entries(rest).map(([key, value]) => `${key}="${value}"`).join(', ');
   return name + (inner || !name ? `{${inner}}` : '');
 };
+// What a line that is only a message says beside it; what every line has is left out.
+const common = /^(service(_name|_namespace)?|app|job|detected_level|level|severity_.*|observed_timestamp|scope_.*|telemetry_.*|trace_id|span_id|flags)$/;
+const metadata = labels => Object.entries(labels).filter(([name]) => !common.test(name)).map(([name, value]) => `${name}=${value}`).join(' ');
 const clock = millis => new Date(millis).toLocaleTimeString([], { hour12: false });
 const table = (heads, rows) => element('table', {},
-  element('thead', {}, element('tr', {}, ...heads.map(head => element('th', {}, head)))),
+  element('thead', {}, element('tr', {}, ...heads.map((head, index) => element('th', { class: rows[0]?.[index]?.className === 'number' ? 'number' : '' }, head)))),
   element('tbody', {}, ...rows.map(row => element('tr', {}, ...row.map(cell =>
     cell instanceof HTMLTableCellElement ? cell : element('td', {}, cell ?? ''))))));
 
@@ -89,7 +92,9 @@ async function logs(text) {
   lines.sort((a, b) => a.time < b.time ? 1 : a.time > b.time ? -1 : 0);
   note(`${lines.length} lines`);
   return lines.map(({ time, line, labels }) => {
-    const shown = element('div', { class: `line ${labels.detected_level ?? ''}`, title: labelText(labels) }, element('time', {}, clock(Number(time / 1000000n))), line);
+    const shown = element('div', { class: `line ${labels.detected_level ?? ''}`, title: labelText(labels) },
+      element('time', {}, clock(Number(time / 1000000n))), element('b', {}, labels.service_name ?? ''), ` ${line} `,
+      element('small', {}, line.startsWith('{') ? '' : metadata(labels)));
     if (labels.trace_id) shown.append(' ', element('a', { onclick: () => openTrace(labels.trace_id) }, 'trace'));
     return shown;
   });
@@ -107,6 +112,8 @@ async function traces(text) {
 }
 
 async function openTrace(id) {
+  remember({ tab: 'traces', trace: id, span: $('span').value });
+  mark('traces');
   await show(async () => {
     const { data: [trace] } = await call('/jaeger/api/traces/' + id);
     const start = Math.min(...trace.spans.map(span => span.startTime));
@@ -177,24 +184,43 @@ async function show(render) {
   }
 }
 
+// The address says what is shown, so that it can be sent to somebody and Back goes back.
+let opening = false;
+function remember(parameters) {
+  const hash = '#' + new URLSearchParams(parameters);
+  if (hash !== location.hash) history[opening ? 'replaceState' : 'pushState'](null, '', hash);
+}
+
 function run() {
   if (hasQuery(tab)) texts[tab] = $('text').value;
-  location.hash = new URLSearchParams({ tab, ...(hasQuery(tab) && { q: texts[tab] }), span: $('span').value });
+  remember({ tab, ...(hasQuery(tab) && { q: texts[tab] }), span: $('span').value });
   show(() => tabs[tab](texts[tab]));
 }
 
-function select(name) {
+function mark(name) {
   tab = name;
   for (const button of document.querySelectorAll('nav button')) button.classList.toggle('active', button.dataset.tab === name);
   $('query').hidden = !hasQuery(name);
   $('text').value = texts[name] ?? '';
+}
+
+function select(name) {
+  mark(name);
   run();
+}
+
+function open() {
+  const address = new URLSearchParams(location.hash.slice(1));
+  const name = tabs[address.get('tab')] ? address.get('tab') : 'metrics';
+  if (address.get('span')) $('span').value = address.get('span');
+  if (address.get('q')) texts[name] = address.get('q');
+  opening = true;
+  if (address.get('trace')) openTrace(address.get('trace')); else select(name);
+  opening = false;
 }
 
 for (const button of document.querySelectorAll('nav button')) button.addEventListener('click', () => select(button.dataset.tab));
 $('query').addEventListener('submit', event => { event.preventDefault(); run(); });
 $('span').addEventListener('change', run);
-const opened = new URLSearchParams(location.hash.slice(1));
-if (opened.get('span')) $('span').value = opened.get('span');
-if (opened.get('q') && tabs[opened.get('tab')]) texts[opened.get('tab')] = opened.get('q');
-select(tabs[opened.get('tab')] ? opened.get('tab') : 'metrics');
+addEventListener('popstate', open);
+open();
