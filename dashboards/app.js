@@ -33,9 +33,20 @@ const labelText = labels => {
   const inner = Object.entries(rest).map(([key, value]) => `${key}="${value}"`).join(', ');
   return name + (inner || !name ? `{${inner}}` : '');
 };
-// What a line that is only a message says beside it; what every line has is left out.
-const common = /^(service(_name|_namespace)?|app|job|detected_level|level|severity_.*|observed_timestamp|scope_.*|telemetry_.*|trace_id|span_id|flags)$/;
-const metadata = labels => Object.entries(labels).filter(([name]) => !common.test(name)).map(([name, value]) => `${name}=${value}`).join(' ');
+// A line's message and what else it says: a JSON line's other fields, beside any other line its metadata. What every line has is left out.
+const common = /^(service(_name|_namespace)?|app|job|detected_level|level|severity.*|observed_timestamp|_?time|ts|@?timestamp|scope_.*|telemetry_.*|trace_id|span_id|flags)$/;
+const pairs = fields => Object.entries(fields).filter(([name]) => !common.test(name))
+  .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ');
+function parts(line, labels) {
+  if (!line.startsWith('{')) return [line, pairs(labels)];
+  try {
+    const fields = JSON.parse(line);
+    const name = ['_msg', 'message', 'msg', 'log'].find(name => typeof fields[name] === 'string');
+    if (!name) return [line, ''];
+    const { [name]: message, ...rest } = fields;
+    return [message, pairs(rest)];
+  } catch { return [line, '']; }
+}
 const clock = millis => new Date(millis).toLocaleTimeString([], { hour12: false });
 const table = (heads, rows) => element('table', {},
   element('thead', {}, element('tr', {}, ...heads.map((head, index) => element('th', { class: rows[0]?.[index]?.className === 'number' ? 'number' : '' }, head)))),
@@ -92,9 +103,9 @@ async function logs(text) {
   lines.sort((a, b) => a.time < b.time ? 1 : a.time > b.time ? -1 : 0);
   note(`${lines.length} lines`);
   return lines.map(({ time, line, labels }) => {
-    const shown = element('div', { class: `line ${labels.detected_level ?? ''}`, title: labelText(labels) },
-      element('time', {}, clock(Number(time / 1000000n))), element('b', {}, labels.service_name ?? ''), ` ${line} `,
-      element('small', {}, line.startsWith('{') ? '' : metadata(labels)));
+    const [message, fields] = parts(line, labels);
+    const shown = element('div', { class: `line ${labels.detected_level ?? ''}`, title: `${labelText(labels)}\n${line}` },
+      element('time', {}, clock(Number(time / 1000000n))), element('b', {}, labels.service_name ?? ''), ` ${message} `, element('small', {}, fields));
     if (labels.trace_id) shown.append(' ', element('a', { onclick: () => openTrace(labels.trace_id) }, 'trace'));
     return shown;
   });
