@@ -18,6 +18,19 @@ struct Response: Sendable {
     /// JSON.
     var body = "{}"
 
+    /// The answer to a request that failed.
+    init(_ failure: Failure) {
+        self.init(status: failure.status, body: "{\"error\":\"\(failure.description.filter { $0 != "\"" && $0 != "\\" })\"}")
+    }
+
+    init(status: Int = 200, body: String = "{}") {
+        self.status = status
+        self.body = body
+    }
+
+    /// What the answer to a failed request says.
+    var reason: String { body.hasPrefix("{\"error\":\"") ? String(body.dropFirst(10).dropLast(2)) : "status \(status)" }
+
     static let reasons = [
         200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 402: "Payment Required", 404: "Not Found", 409: "Conflict",
         500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",

@@ -32,7 +32,7 @@ struct Peer: Sendable {
                 throw failure
             }
             status = response.status
-            if status >= 400 { throw Failure(status, "\(name) answered \(status): \(response.body)") }
+            if status >= 400 { throw Failure(status, "\(name): \(response.reason)") }
             return response
         }
     }

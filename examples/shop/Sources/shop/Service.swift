@@ -49,7 +49,7 @@ final class Service: Sendable {
         let method: ObsAttributes = ["http.request.method": .string(request.method)]
         guard let route = routes.first(where: { $0.method == request.method && $0.match(request.path) != nil }) else {
             log.warning("no such route", method.adding(["url.path": .string(request.path)]))
-            return Response(status: 404, body: #"{"error":"no such route"}"#)
+            return Response(Failure(404, "no such route"))
         }
         request.parameters = route.match(request.path) ?? [:]
         let caller = ObsSpanContext(traceparent: request.headers["traceparent"] ?? "", tracestate: request.headers["tracestate"] ?? "")
@@ -83,7 +83,7 @@ final class Service: Sendable {
             } else {
                 log.warning("request refused", fields.adding(["reason": .string(failure.description)]))
             }
-            return Response(status: failure.status, body: "{\"error\":\"\(failure.description.filter { $0 != "\"" && $0 != "\\" })\"}")
+            return Response(failure)
         }
     }
 }
