@@ -112,7 +112,12 @@ let package = Package(
         tests("ObsTraceQLTests", ["ObsCore", "ObsStore", "ObsTraceQL", "ObsTestSupport"]),
         tests("ObsIngestTests", ["ObsCore", "ObsStore", "ObsIngest", "ObsLogQL", "ObsNet", "ObsWire", "ObsYAML", "ObsCompress", "ObsTestSupport"]),
         tests("ObsRulesTests", ["ObsCore", "ObsStore", "ObsRules", "ObsPromQL", "ObsNet", "ObsYAML", "ObsTestSupport"]),
-        tests("ObsAPITests", ["ObsCore", "ObsStore", "ObsAPI", "ObsNet", "ObsIngest", "ObsWire", "ObsTestSupport"]),
+        tests(
+            "ObsAPITests",
+            [
+                "ObsCore", "ObsCompress", "ObsHash", "ObsStore", "ObsAPI", "ObsNet", "ObsIngest", "ObsWire", "ObsPromQL", "ObsLogQL", "ObsTraceQL", "ObsRules",
+                "ObsTestSupport",
+            ]),
         tests("ObsSDKTests", ["ObsSDK"]),
         tests("ConformanceTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsLogQL", "ObsTraceQL", "ObsTestSupport"]),
         tests("EndToEndTests", exclude: ["clients"], ["ObsCore", "ObsNet", "ObsWire", "ObsCompress", "ObsSDK", "ObsTestSupport"]),

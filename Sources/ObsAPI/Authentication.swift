@@ -29,8 +29,8 @@ package struct TokenFile: Sendable {
 
     /// - Throws: `.badInput` naming the line.
     package init(parsing text: String, path: String) throws(ObsError) {
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let fields = line.split(whereSeparator: { $0 == " " || $0 == "\t" || $0 == "\r" })
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
+            let fields = line.split(whereSeparator: { $0 == " " || $0 == "\t" })
             guard let first = fields.first, !first.hasPrefix("#") else { continue }
             let place = "\(path):\(index + 1)"
             guard fields.count == 4 else { throw ObsError(.badInput, "expected `name scopes tenant sha256-hex`, found \(fields.count) fields", place: place) }
@@ -41,6 +41,7 @@ package struct TokenFile: Sendable {
                 }
                 scopes.insert(scope)
             }
+            if scopes.isEmpty { throw ObsError(.badInput, "no scope; use ingest, query or admin", place: place) }
             guard let digest = Self.bytes(hex: fields[3]), digest.count == 32 else {
                 throw ObsError(.badInput, "the fourth field is no SHA-256 in hex", place: place)
             }
@@ -110,7 +111,7 @@ package struct Authenticator: Sendable {
 
     /// - Throws: `.unauthenticated` ("no org id") where the header is missing, `.forbidden` for a tenant the credential lacks.
     package func tenant(of request: HTTPRequest, _ principal: Principal) throws(ObsError) -> TenantID {
-        let header = request.header("x-scope-orgid")
+        let header = request.header("x-scope-orgid").flatMap { $0.isEmpty ? nil : $0 }
         if let bound = principal.tenant {
             if tenancy == .multi, let header, header != bound.name {
                 throw ObsError(.forbidden, "token \(quoted(principal.name)) may not use tenant \(quoted(header))")
@@ -118,7 +119,7 @@ package struct Authenticator: Sendable {
             return bound
         }
         if tenancy == .single { return .default }
-        guard let header, !header.isEmpty else { throw ObsError(.unauthenticated, "no org id") }
+        guard let header else { throw ObsError(.unauthenticated, "no org id") }
         return try TenantID(header)
     }
 
@@ -128,7 +129,7 @@ package struct Authenticator: Sendable {
             if let value = request.header(name) { return Array(value.utf8) }
         }
         guard let header = request.header("authorization"), let space = header.firstIndex(of: " ") else { return nil }
-        let value = Array(header[header.index(after: space)...].utf8)
+        let value = Array(header[space...].trimmed.utf8)
         switch header[..<space].lowercased() {
         case "bearer", "token", "splunk": return value
         case "basic", "apikey":

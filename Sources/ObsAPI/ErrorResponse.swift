@@ -16,6 +16,9 @@ package enum ErrorShape: Sendable {
     case jaeger
     /// `{"error":…}`
     case native
+
+    /// OTLP's, in the encoding of the request; JSON, which people can read, for a type that is neither.
+    static func otlp(of request: HTTPRequest) -> ErrorShape { .otlp(json: request.mediaType != "application/x-protobuf") }
 }
 
 extension HTTPResponse {

@@ -12,7 +12,10 @@ struct IngestAPI: Sendable {
     /// Prometheus remote write 1.0 (contract prometheus.md §5).
     func remoteWrite(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let type = request.header("content-type") ?? ""
-        guard request.mediaType == "application/x-protobuf", !type.contains("io.prometheus.write.v2") else {
+        // The proto parameter came with 2.0; senders of 1.0 mostly leave it out, and some the type too.
+        let isVersion1 =
+            ["", "application/x-protobuf"].contains(request.mediaType) && (!type.contains("proto=") || type.contains("proto=prometheus.WriteRequest"))
+        guard isVersion1 else {
             let reason = "unsupported content type \(quoted(type)); send application/x-protobuf (prometheus.WriteRequest, remote write 1.0)"
             return responder.send(HTTPResponse(ObsError(.unsupportedType, reason), .text))
         }
@@ -62,7 +65,7 @@ struct IngestAPI: Sendable {
             let json = request.mediaType == "application/json"
             guard json || request.mediaType == "application/x-protobuf" else {
                 let reason = "unsupported content type \(quoted(request.header("content-type") ?? "")); send application/x-protobuf or application/json"
-                return responder.send(HTTPResponse(ObsError(.unsupportedType, reason), .otlp(json: false)))
+                return responder.send(HTTPResponse(ObsError(.unsupportedType, reason), .otlp(of: request)))
             }
             let format: WireFormat =
                 switch signal {

@@ -18,9 +18,10 @@ struct LokiAPI: Sendable {
             if (end - start) / effective > Int64(services.limits.queryPointsMax) {
                 throw ObsError(.badInput, "exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter")
             }
+            let interval = try parameters.goDuration("interval") ?? 0
+            if interval < 0 { throw ObsError(.badInput, "interval must be >= 0") }
             let result = try services.logQL.range(
-                text, startNanos: start, endNanos: end, stepNanos: effective, intervalNanos: try parameters.goDuration("interval") ?? 0,
-                limit: try limit(parameters),
+                text, startNanos: start, endNanos: end, stepNanos: effective, intervalNanos: interval, limit: try limit(parameters),
                 direction: try direction(parameters), context: context)
             return answer(result, request, context, timeNanos: end)
         }
@@ -31,9 +32,6 @@ struct LokiAPI: Sendable {
             let text = try parameters.required("query")
             let time = try parameters.lokiTime("time") ?? services.clock.nowNanos()
             let result = try services.logQL.instant(text, atNanos: time, limit: try limit(parameters), direction: try direction(parameters), context: context)
-            if case .streams = result {
-                throw ObsError(.badInput, "log queries are not supported as an instant query type, please change your query to a range query type")
-            }
             return answer(result, request, context, timeNanos: time)
         }
     }
@@ -101,7 +99,9 @@ struct LokiAPI: Sendable {
     private func range(_ parameters: Parameters, defaultNanos: Int64) throws(ObsError) -> (start: Int64, end: Int64) {
         let end = try parameters.lokiTime("end") ?? services.clock.nowNanos()
         let since = try parameters.goDuration("since") ?? defaultNanos
-        let start = try parameters.lokiTime("start") ?? end - since
+        let (before, overflows) = end.subtractingReportingOverflow(since)
+        if overflows { throw parameters.invalid("since", "out of range") }
+        let start = try parameters.lokiTime("start") ?? before
         if end <= start { throw ObsError(.badInput, "end timestamp must not be before or equal to start time") }
         return (start, end)
     }
@@ -178,7 +178,7 @@ struct LokiAPI: Sendable {
                 writer.key("result")
                 writePoint(timeNanos / nanosPerMilli, value, &writer)
             }
-            writeStatistics(context.statistics, &writer)
+            writeStatistics(context, entries: result.entryCount, &writer)
             writer.endObject()
         }
     }
@@ -201,16 +201,37 @@ struct LokiAPI: Sendable {
         writer.endArray()
     }
 
-    /// The members clients read; the rest of Loki's statistics describe parts we do not have.
-    private func writeStatistics(_ statistics: QueryContext.Statistics, _ writer: inout JSONWriter) {
+    /// The members clients show; the rest of Loki's statistics describe parts we do not have.
+    private func writeStatistics(_ context: QueryContext, entries: Int, _ writer: inout JSONWriter) {
+        let statistics = context.statistics
+        let seconds = Double(context.elapsedNanos) / 1e9
+        func perSecond(_ count: Int) -> Int64 { seconds > 0 ? Int64(exactly: (Double(count) / seconds).rounded()) ?? 0 : 0 }
         writer.key("stats")
         writer.beginObject()
         writer.key("summary")
         writer.beginObject()
+        writer.member("bytesProcessedPerSecond", int: perSecond(statistics.bytesRead))
+        writer.member("linesProcessedPerSecond", int: perSecond(statistics.rows))
         writer.member("totalBytesProcessed", int: statistics.bytesRead)
         writer.member("totalLinesProcessed", int: statistics.rows)
+        writer.member("totalEntriesReturned", int: entries)
+        writer.key("execTime")
+        writer.double(seconds)
+        writer.member("queueTime", int: 0)
         writer.endObject()
         writer.endObject()
+    }
+}
+
+extension LogQLResult {
+    /// Log lines, or series of a metric query.
+    fileprivate var entryCount: Int {
+        switch self {
+        case .streams(let streams): streams.reduce(0) { $0 + $1.entries.count }
+        case .matrix(let series): series.count
+        case .vector(let samples): samples.count
+        case .scalar: 1
+        }
     }
 }
 

@@ -18,7 +18,7 @@ struct PrometheusAPI: Sendable {
                 () throws(ObsError) in
                 try services.promQL.instant(expression, atMillis: time, lookbackMillis: try parameters.prometheusDuration("lookback_delta"), context: context)
             }
-            return answer(result, limit: try parameters.int("limit"), context: parameters["stats"] == nil ? nil : context)
+            return answer(result, limit: try parameters.count("limit"), context: parameters["stats"] == nil ? nil : context)
         }
     }
 
@@ -43,7 +43,7 @@ struct PrometheusAPI: Sendable {
                     expression, startMillis: start, endMillis: end, stepMillis: step, lookbackMillis: try parameters.prometheusDuration("lookback_delta"),
                     context: context)
             }
-            return answer(result, limit: try parameters.int("limit"), context: parameters["stats"] == nil ? nil : context)
+            return answer(result, limit: try parameters.count("limit"), context: parameters["stats"] == nil ? nil : context)
         }
     }
 
@@ -119,7 +119,7 @@ struct PrometheusAPI: Sendable {
     }
 
     private func required(_ name: String, in parameters: Parameters) throws(ObsError) -> String {
-        // Prometheus reports an empty expression as a parse error of position 1:1.
+        // Prometheus' words for an empty expression.
         guard let text = parameters[name], !text.isEmpty else { throw parameters.invalid(name, "unknown position: parse error: no expression found in input") }
         return text
     }
@@ -154,7 +154,7 @@ struct PrometheusAPI: Sendable {
     }
 
     private func list<Item>(_ items: [Item], _ parameters: Parameters, _ write: (inout JSONWriter, Item) -> Void) throws(ObsError) -> HTTPResponse {
-        let limit = try parameters.int("limit") ?? 0
+        let limit = try parameters.count("limit") ?? 0
         let truncated = limit > 0 && items.count > limit
         return success(warnings: truncated ? ["results truncated due to limit"] : []) { writer in
             writer.beginArray()

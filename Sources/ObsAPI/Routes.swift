@@ -1,4 +1,4 @@
-package import ObsCore
+internal import ObsCore
 package import ObsNet
 
 /// One line of the table: what is served where, to whom, and how it answers errors.
@@ -26,11 +26,18 @@ private let getOrPost = ["GET", "POST"]
 /// others live under a prefix.
 package struct Routes: Sendable {
     private let services: Services
+    /// How each POST path answers errors, for `admit`.
+    private var postShapes: [String: ErrorShape] = [:]
 
-    package init(_ services: Services) { self.services = services }
+    package init(_ services: Services) {
+        self.services = services
+        for route in all where route.methods.contains("POST") { postShapes[route.pattern] = route.shape }
+    }
 
     /// The router of the main listener.
-    package func main() -> Router { router(page + administration + prometheus + loki + tempo + jaeger + ingest + otlp) }
+    package func main() -> Router { router(all) }
+
+    private var all: [Route] { page + administration + prometheus + loki + tempo + jaeger + ingest + otlp }
 
     /// The router of the OTLP/HTTP listener (4318).
     package func otlpListener() -> Router { router(otlp + administration) }
@@ -163,7 +170,7 @@ package struct Routes: Sendable {
 
     /// OTLP answers in the request's encoding, also before it is decoded.
     private static func shape(_ shape: ErrorShape, of request: HTTPRequest) -> ErrorShape {
-        if case .otlp = shape { return .otlp(json: request.mediaType == "application/json") }
+        if case .otlp = shape { return .otlp(of: request) }
         return shape
     }
 
@@ -174,8 +181,8 @@ package struct Routes: Sendable {
             _ = try services.authenticator.principal(of: request)
             return nil
         } catch {
-            let otlp = request.path.contains("/v1/traces") || request.path.contains("/v1/logs") || request.path.contains("/v1/metrics")
-            return HTTPResponse(error, otlp ? .otlp(json: request.mediaType == "application/json") : .text)
+            let path = "/" + request.path.split(separator: "/").joined(separator: "/")
+            return HTTPResponse(error, Self.shape(postShapes[path] ?? .text, of: request))
         }
     }
 }

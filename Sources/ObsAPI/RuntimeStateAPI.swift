@@ -61,7 +61,8 @@ struct RuntimeStateAPI: Sendable {
             let known = families[one.family, default: []].contains { $0.type == one.type && $0.help == one.help && $0.unit == one.unit }
             if !known { families[one.family, default: []].append(one) }
         }
-        let limit = parameters["limit"].flatMap { Int($0) } ?? -1
+        let limit: Int
+        do throws(ObsError) { limit = try parameters.int("limit") ?? -1 } catch { return responder.send(HTTPResponse(error, .prometheus)) }
         responder.send(
             success { writer in
                 writer.beginObject()

@@ -1,7 +1,7 @@
 package import ObsCore
 package import ObsIngest
 package import ObsLogQL
-package import ObsNet
+internal import ObsNet
 package import ObsPromQL
 package import ObsRules
 package import ObsStore

@@ -36,12 +36,11 @@ struct TracesAPI: Sendable {
         let parameters = request.parameters
         services.query(request, responder, .text) { context throws(ObsError) in
             let (start, end) = try tempoRange(parameters)
-            let limit = try parameters.int("limit") ?? 20
-            guard limit > 0 else { throw parameters.invalid("limit", "must be a positive number") }
+            let limit = try parameters.positiveCount("limit") ?? 20
             let found: [TraceSummary]
             if let query = parameters["q"], !query.isEmpty {
                 found = try services.traceQL.search(
-                    query, startNanos: start, endNanos: end, limit: limit, spansPerSet: try parameters.int("spss") ?? 3, context: context)
+                    query, startNanos: start, endNanos: end, limit: limit, spansPerSet: try parameters.count("spss") ?? 3, context: context)
             } else {
                 found = try services.traceQL.search(
                     tags: try logfmtTags(parameters["tags"] ?? ""), durationNanosMin: try parameters.goDuration("minDuration"),
@@ -201,7 +200,7 @@ struct TracesAPI: Sendable {
             }
             let (start, end) = try tempoRange(parameters)
             let scopes = try services.traceQL.tagNames(
-                scope: scope, filter: parameters["q"], startNanos: start, endNanos: end, limit: try parameters.int("limit") ?? 5000, context: context)
+                scope: scope, filter: parameters["q"], startNanos: start, endNanos: end, limit: try parameters.count("limit") ?? 5000, context: context)
             var writer = JSONWriter()
             writer.beginObject()
             write(&writer, scopes)
@@ -216,7 +215,7 @@ struct TracesAPI: Sendable {
         services.query(request, responder, .text) { context throws(ObsError) in
             let (start, end) = try tempoRange(parameters)
             let values = try services.traceQL.tagValues(
-                request.pathParameters["tag"] ?? "", filter: parameters["q"], startNanos: start, endNanos: end, limit: try parameters.int("limit") ?? 5000,
+                request.pathParameters["tag"] ?? "", filter: parameters["q"], startNanos: start, endNanos: end, limit: try parameters.count("limit") ?? 5000,
                 context: context)
             var writer = JSONWriter()
             writer.beginObject()
@@ -325,18 +324,18 @@ struct TracesAPI: Sendable {
         if let operation = parameters["operation"], !operation.isEmpty { conditions.append("name=\(traceQLString(operation))") }
         if let nanos = try parameters.goDuration("minDuration") { conditions.append("duration>=\(nanos)ns") }
         if let nanos = try parameters.goDuration("maxDuration") { conditions.append("duration<=\(nanos)ns") }
-        let start = try parameters.int("start").map { Int64($0) &* 1000 } ?? .min
-        let end = try parameters.int("end").map { Int64($0) &* 1000 &+ 1 } ?? .max
+        let start = try parameters.jaegerTime("start") ?? .min
+        let end = try parameters.jaegerTime("end").map { $0 + 1 } ?? .max
         let tags = try jaegerTags(parameters)
-        let limit = try parameters.int("limit") ?? 20
+        let limit = try parameters.positiveCount("limit") ?? 20
         let found = try services.traceQL.search(
-            "{ \(conditions.joined(separator: " && ")) }", startNanos: start, endNanos: end, limit: tags.isEmpty ? limit : .max / 2, spansPerSet: 1,
+            "{ \(conditions.joined(separator: " && ")) }", startNanos: start, endNanos: end, limit: tags.isEmpty ? limit : .max / 4, spansPerSet: 1,
             context: context)
         if tags.isEmpty { return found.map(\.traceID) }
         // Jaeger's tags are texts that must match attributes of any type, so they are looked for as Tempo's tag search does, among the traces found.
         let tagged = Set(
             try services.traceQL.search(
-                tags: tags + [("service.name", service)], durationNanosMin: nil, durationNanosMax: nil, startNanos: start, endNanos: end, limit: .max / 2,
+                tags: tags + [("service.name", service)], durationNanosMin: nil, durationNanosMax: nil, startNanos: start, endNanos: end, limit: .max / 4,
                 context: context
             ).map(\.traceID))
         return Array(found.map(\.traceID).filter(tagged.contains).prefix(limit))

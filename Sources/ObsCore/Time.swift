@@ -136,6 +136,48 @@ package func parseDurationMillis(_ text: String) -> Int64? {
     return total
 }
 
+/// A Go or Prometheus duration (`1h30m`, `1.5h`, `250ms`, `10us`, `1d`, `-5s`) in nanoseconds; nil for anything else. The number needs a unit, but for `0`.
+package func parseGoDuration(_ text: some StringProtocol) -> Double? {
+    var rest = Array(text.utf8)[...]
+    var sign = 1.0
+    if let first = rest.first, first == UInt8(ascii: "-") || first == UInt8(ascii: "+") {
+        if first == UInt8(ascii: "-") { sign = -1 }
+        rest = rest.dropFirst()
+    }
+    if rest.elementsEqual("0".utf8) { return 0 }
+    guard !rest.isEmpty else { return nil }
+    var total = 0.0
+    while !rest.isEmpty {
+        let number = rest.prefix { isDigit($0) || $0 == UInt8(ascii: ".") }
+        rest = rest.dropFirst(number.count)
+        let unit = rest.prefix { !isDigit($0) && $0 != UInt8(ascii: ".") }
+        rest = rest.dropFirst(unit.count)
+        // The zeros let `.5s` and `5.s` pass, which Swift's numbers do not.
+        guard number.contains(where: isDigit), let value = Double("0\(String(decoding: number, as: UTF8.self))\(number.last == UInt8(ascii: ".") ? "0" : "")"),
+            let scale = nanosOfUnit(String(decoding: unit, as: UTF8.self))
+        else { return nil }
+        total += value * scale
+    }
+    return total.isFinite ? sign * total : nil
+}
+
+private func isDigit(_ byte: UInt8) -> Bool { byte &- UInt8(ascii: "0") <= 9 }
+
+private func nanosOfUnit(_ unit: String) -> Double? {
+    switch unit {
+    case "ns": 1
+    case "us", "µs", "μs": 1e3
+    case "ms": 1e6
+    case "s": 1e9
+    case "m": 60e9
+    case "h": 3600e9
+    case "d": 86_400e9
+    case "w": 604_800e9
+    case "y": 31_536_000e9
+    default: nil
+    }
+}
+
 /// The shortest Prometheus spelling of a duration: `1h30m`, `0s`.
 package func formatDuration(millis: Int64) -> String {
     if millis == 0 { return "0s" }

@@ -63,7 +63,7 @@ extension Parser {
         let quantity: LabelFilterExpression.Quantity
         switch token.kind {
         case .number: (value, quantity) = (Double(token.text), .number)
-        case .duration: (value, quantity) = (parseDurationNanos(token.text), .duration)
+        case .duration: (value, quantity) = (parseGoDuration(token.text), .duration)
         case .bytes: (value, quantity) = (parseByteSize(token.text), .bytes)
         default: throw unexpected("STRING", "NUMBER", "DURATION", "BYTES")
         }

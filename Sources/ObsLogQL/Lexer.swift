@@ -140,7 +140,7 @@ struct Lexer {
         token.text = String(decoding: source[start..<at], as: UTF8.self)
         if Double(token.text) != nil, !token.text.lowercased().hasPrefix("0x") {
             token.kind = .number
-        } else if parseDurationNanos(token.text) != nil {
+        } else if parseGoDuration(token.text) != nil {
             token.kind = .duration
         } else if parseByteSize(token.text) != nil {
             token.kind = .bytes

@@ -131,13 +131,13 @@ extension Parser {
     private mutating func rangeIfPresent(_ result: inout RangeAggregation) throws(ObsError) {
         guard result.rangeNanos == 0, take("[") else { return }
         let token = peek
-        guard token.kind == .duration, let nanos = parseDurationNanos(token.text), nanos >= 1, nanos <= Self.rangeNanosMax else { throw unexpected("DURATION") }
+        guard token.kind == .duration, let nanos = parseGoDuration(token.text), nanos >= 1, nanos <= Self.rangeNanosMax else { throw unexpected("DURATION") }
         position += 1
         try expect("]")
         result.rangeNanos = Int64(nanos)
         guard takeWord("offset") else { return }
         let negative = take("-")
-        guard peek.kind == .duration, let offset = parseDurationNanos(peek.text), offset <= Self.rangeNanosMax else { throw unexpected("DURATION") }
+        guard peek.kind == .duration, let offset = parseGoDuration(peek.text), offset <= Self.rangeNanosMax else { throw unexpected("DURATION") }
         position += 1
         result.offsetNanos = negative ? -Int64(offset) : Int64(offset)
     }

@@ -1,46 +1,8 @@
 internal import Glibc
 internal import ObsCore
 
-/// A Go or Prometheus duration (`1h30m`, `1.5h`, `250ms`, `10us`, `1d`, `-5s`) in nanoseconds; nil for anything else. The number needs a unit, but for `0`.
-func parseDurationNanos(_ text: some StringProtocol) -> Double? {
-    var rest = Array(text.utf8)[...]
-    var sign = 1.0
-    if let first = rest.first, first == UInt8(ascii: "-") || first == UInt8(ascii: "+") {
-        if first == UInt8(ascii: "-") { sign = -1 }
-        rest = rest.dropFirst()
-    }
-    if rest.elementsEqual("0".utf8) { return 0 }
-    guard !rest.isEmpty else { return nil }
-    var total = 0.0
-    while !rest.isEmpty {
-        let digits = rest.prefix { isDigit($0) || $0 == UInt8(ascii: ".") }
-        guard !digits.isEmpty, digits.contains(where: isDigit), let value = Double(withLeadingZero(digits)) else { return nil }
-        rest = rest.dropFirst(digits.count)
-        let unit = rest.prefix { !isDigit($0) && $0 != UInt8(ascii: ".") }
-        rest = rest.dropFirst(unit.count)
-        guard let scale = nanosOfUnit(String(decoding: unit, as: UTF8.self)) else { return nil }
-        total += value * scale
-    }
-    return total.isFinite ? sign * total : nil
-}
-
 private func withLeadingZero(_ digits: ArraySlice<UInt8>) -> String {
     "0" + String(decoding: digits, as: UTF8.self) + (digits.last == UInt8(ascii: ".") ? "0" : "")
-}
-
-private func nanosOfUnit(_ unit: String) -> Double? {
-    switch unit {
-    case "ns": 1
-    case "us", "µs", "μs": 1e3
-    case "ms": 1e6
-    case "s": 1e9
-    case "m": 60e9
-    case "h": 3600e9
-    case "d": 86_400e9
-    case "w": 604_800e9
-    case "y": 31_536_000e9
-    default: nil
-    }
 }
 
 /// A size as humans write it: `10KB`, `1.5MiB`, `42B`, `42`; decimal units are powers of 1000. Nil for anything else.

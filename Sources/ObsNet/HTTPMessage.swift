@@ -48,11 +48,10 @@ package struct HTTPRequest: Sendable {
         return type.prefix { $0 != ";" }.trimmed.lowercased()
     }
 
-    /// Query parameters followed by those of a form body (`application/x-www-form-urlencoded`), percent-decoded, `+` as space.
+    /// Parameters of a form body (`application/x-www-form-urlencoded`) followed by those of the query (Go's order), percent-decoded, `+` as space.
     package var parameters: Parameters {
-        var pairs = parseForm(rawQuery.utf8)
-        if mediaType == "application/x-www-form-urlencoded" { pairs += parseForm(body) }
-        return Parameters(pairs: pairs)
+        let form = mediaType == "application/x-www-form-urlencoded" ? parseForm(body) : []
+        return Parameters(pairs: form + parseForm(rawQuery.utf8))
     }
 }
 

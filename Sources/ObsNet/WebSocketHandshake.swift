@@ -1,4 +1,5 @@
 internal import ObsCore
+internal import ObsHash
 
 /// The key of a valid upgrade request (RFC 6455 §4.2.1); nil for any other request.
 func webSocketKeyOf(_ request: HTTPRequest) -> String? {
@@ -10,7 +11,7 @@ func webSocketKeyOf(_ request: HTTPRequest) -> String? {
 
 /// What the server answers to a key: proof that it speaks the protocol.
 func webSocketAccept(_ key: String) -> String {
-    base64(sha1(Array((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").utf8)))
+    base64(Digest.sha1.hash((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").utf8))
 }
 
 /// Whether a comma-separated header holds a token, case aside.

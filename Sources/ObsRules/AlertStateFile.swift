@@ -1,18 +1,7 @@
 // What must survive a restart: alerts with their times, and what each webhook has been told. A JSON file a human can read.
 // Losing it costs `for` times and one repeated notification, so a file that cannot be read is set aside with a warning, not an error.
-package import ObsCore
+internal import ObsCore
 internal import ObsWire
-
-/// Where the state lies; the daemon gives file access, tests a variable.
-package struct AlertStateStore: Sendable {
-    package var read: @Sendable () -> [UInt8]?
-    package var write: @Sendable ([UInt8]) throws(ObsError) -> Void
-
-    package init(read: @escaping @Sendable () -> [UInt8]?, write: @escaping @Sendable ([UInt8]) throws(ObsError) -> Void) {
-        self.read = read
-        self.write = write
-    }
-}
 
 struct AlertStateFile {
     var savedAtMillis: Int64 = 0

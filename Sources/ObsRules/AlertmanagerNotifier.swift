@@ -1,4 +1,4 @@
-package import ObsCore
+internal import ObsCore
 
 /// Sends alerts to Alertmanagers (API v2), at most 256 a request, each to all of them. A failed request is not tried again: what fires is sent anew every
 /// `resendMillis`, and what resolved for 15 minutes.

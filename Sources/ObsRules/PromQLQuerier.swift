@@ -1,6 +1,6 @@
 package import ObsCore
 package import ObsPromQL
-package import ObsStore
+internal import ObsStore
 internal import Synchronization
 
 /// PromQL for rules: expressions are parsed once and kept.

@@ -4,6 +4,17 @@ package import ObsCore
 internal import ObsYAML
 internal import Synchronization
 
+/// Where the state of alerts lies; the daemon gives file access, tests a variable.
+package struct AlertStateStore: Sendable {
+    package var read: @Sendable () -> [UInt8]?
+    package var write: @Sendable ([UInt8]) throws(ObsError) -> Void
+
+    package init(read: @escaping @Sendable () -> [UInt8]?, write: @escaping @Sendable ([UInt8]) throws(ObsError) -> Void) {
+        self.read = read
+        self.write = write
+    }
+}
+
 package final class RuleManager: Sendable {
     private struct Scheduled {
         var group: RuleGroup

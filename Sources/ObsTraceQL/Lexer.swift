@@ -187,8 +187,8 @@ struct Lexer {
             token.kind = .integer(value)
         } else if let value = Double(token.text), !token.text.lowercased().hasPrefix("0x") {
             token.kind = .float(value)
-        } else if let nanos = parseDuration(token.text) {
-            token.kind = .duration(nanos)
+        } else if let nanos = parseGoDuration(token.text), nanos < 9.2e18 {
+            token.kind = .duration(Int64(nanos.rounded()))
         } else {
             throw parseError("syntax error: unexpected \(quoted(token.text)), not a number or duration", token)
         }
@@ -214,27 +214,3 @@ struct Lexer {
 
 func isLetter(_ byte: UInt8) -> Bool { (byte | 0x20) >= UInt8(ascii: "a") && (byte | 0x20) <= UInt8(ascii: "z") || byte == UInt8(ascii: "_") }
 func isDigit(_ byte: UInt8) -> Bool { byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9") }
-
-/// A Go duration (`1h30m`, `1.5s`, `10us`) in nanoseconds.
-func parseDuration(_ text: String) -> Int64? {
-    var rest = Array(text.utf8)[...]
-    var total = 0.0
-    guard !rest.isEmpty else { return nil }
-    while !rest.isEmpty {
-        let digits = rest.prefix { isDigit($0) || $0 == UInt8(ascii: ".") }
-        guard let value = Double("0" + String(decoding: digits, as: UTF8.self)), !digits.isEmpty else { return nil }
-        rest = rest.dropFirst(digits.count)
-        let unit = rest.prefix { !isDigit($0) && $0 != UInt8(ascii: ".") }
-        rest = rest.dropFirst(unit.count)
-        switch String(decoding: unit, as: UTF8.self) {
-        case "ns": total += value
-        case "us", "µs", "μs": total += value * 1e3
-        case "ms": total += value * 1e6
-        case "s": total += value * 1e9
-        case "m": total += value * 60e9
-        case "h": total += value * 3600e9
-        default: return nil
-        }
-    }
-    return total < 9.2e18 ? Int64(total.rounded()) : nil
-}

@@ -1,5 +1,5 @@
 internal import Glibc
-package import ObsCore
+internal import ObsCore
 
 /// A sample value as Go's `ParseFloat` reads it, without the forms the exposition formats refuse (`_`, hexadecimal `p`): decimal with optional exponent, `Inf`, `NaN`
 /// in any case. Nil for anything else, a number past a double's range included.

@@ -5,7 +5,7 @@
 // and a stack dump of megabytes must not be read for it.
 
 internal import Glibc
-package import ObsCore
+internal import ObsCore
 
 package enum LevelDetection {
     private static let bytesMax = 1024

@@ -1,4 +1,4 @@
-package import ObsCore
+internal import ObsCore
 
 /// The exposition formats a scrape may answer with.
 package enum ScrapeFormat: Sendable, Equatable {

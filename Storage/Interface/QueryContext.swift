@@ -9,6 +9,7 @@ package final class QueryContext: Sendable {
     package let limits: Limits
     /// Monotonic nanoseconds.
     package let deadlineNanos: Int64
+    private let startNanos: Int64
     private let clock: any Clock
     /// Asked now and then: whether the client has gone away.
     private let clientGone: @Sendable () -> Bool
@@ -29,8 +30,12 @@ package final class QueryContext: Sendable {
         self.limits = limits
         self.clock = clock
         self.clientGone = clientGone
-        deadlineNanos = clock.monotonicNanos() &+ min(timeoutMillis ?? limits.queryTimeoutMillis, limits.queryTimeoutMillis) * 1_000_000
+        startNanos = clock.monotonicNanos()
+        deadlineNanos = startNanos &+ max(0, min(timeoutMillis ?? limits.queryTimeoutMillis, limits.queryTimeoutMillis)) &* 1_000_000
     }
+
+    /// Nanoseconds since the query was taken in.
+    package var elapsedNanos: Int64 { clock.monotonicNanos() &- startNanos }
 
     package func cancel() { cancelled.store(true, ordering: .relaxed) }
 

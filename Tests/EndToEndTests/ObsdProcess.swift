@@ -217,7 +217,7 @@ final class Background {
     init(_ program: String, _ arguments: [String], log: String) throws {
         process.executableURL = URL(fileURLWithPath: program)
         process.arguments = arguments
-        FileManager.default.createFile(atPath: log, contents: nil)
+        _ = FileManager.default.createFile(atPath: log, contents: nil)
         let file = FileHandle(forWritingAtPath: log)
         process.standardOutput = file
         process.standardError = file
@@ -248,7 +248,7 @@ func freePort() -> Int {
     address.sin_family = sa_family_t(AF_INET)
     address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    _ = withUnsafeMutablePointer(to: &address) { pointer in
+    withUnsafeMutablePointer(to: &address) { pointer in
         pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
             bind(file, $0, length)
             getsockname(file, $0, &length)

@@ -16,17 +16,17 @@ final class SDKTests: XCTestCase {
         let back = try Obs.start(configuration("back", obsd.otlp))
         var headers: [(name: String, value: String)] = []
         var context: ObsSpanContext?
-        await front.span("GET /cart", kind: .server, ["http.route": "/cart", "items": 3, "vip": true, "share": 0.5]) { outer in
+        front.span("GET /cart", kind: .server, ["http.route": "/cart", "items": 3, "vip": true, "share": 0.5]) { outer in
             context = outer.context
             front.logger("checkout").info("cart opened", ["amount": 12.5])
-            await front.span("ask back", kind: .client) { inner in
+            front.span("ask back", kind: .client) { inner in
                 inner.addEvent("retried", ["attempt": 2])
                 headers = front.propagationHeaders()
             }
         }
         let received = try XCTUnwrap(ObsSpanContext(traceparent: headers.first { $0.name == "traceparent" }?.value ?? ""))
         do {
-            try await back.span("SELECT", kind: .server, parent: received) { _ in
+            try back.span("SELECT", kind: .server, parent: received) { _ in
                 back.logger("db").error("it broke", error: Broken())
                 throw Broken()
             }
@@ -158,7 +158,7 @@ final class SDKTests: XCTestCase {
     func testShutdownWithoutAServer() async throws {
         let obs = try Obs.start(configuration("shop", "127.0.0.1:\(freePort())"))
         obs.logger("shop").info("to nobody")
-        await obs.span("to nobody") { _ in }
+        obs.span("to nobody") { _ in }
         let done = await obs.shutdown(within: .milliseconds(500))
         XCTAssertFalse(done)
         XCTAssertGreaterThanOrEqual(try eventually({ obs.losses.refused }, until: { $0 >= 2 }), 2)

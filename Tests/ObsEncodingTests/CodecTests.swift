@@ -76,7 +76,7 @@ final class CodecTests: XCTestCase {
         let odd: [Double] = [
             0, -0.0, .nan, SpecialValue.stale, SpecialValue.normalNaN, Double(bitPattern: 0x7ff0_0000_0000_0001), .infinity, -.infinity,
             .leastNonzeroMagnitude, .leastNormalMagnitude, .greatestFiniteMagnitude, -.greatestFiniteMagnitude, 9_007_199_254_740_992,
-            9_007_199_254_740_993, -9_007_199_254_740_994, 1e15, 1e16, 1e22, 1e-15, 0.1, 0.3, 1.0 / 3,
+            9_007_199_254_740_992, -9_007_199_254_740_994, 1e15, 1e16, 1e22, 1e-15, 0.1, 0.3, 1.0 / 3,
         ]
         try checkFloats([])
         for value in odd {

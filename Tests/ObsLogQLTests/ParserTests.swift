@@ -1,5 +1,6 @@
 import ObsCore
 import ObsLogQL
+import ObsStore
 import XCTest
 
 final class ParserTests: XCTestCase {

@@ -88,7 +88,7 @@ final class HTTPServerTests: XCTestCase {
         XCTAssertEqual(request.headers.filter { $0.name == "x-many" }.map(\.value), ["1", "2"])
         XCTAssertEqual(request.header("empty"), "")
         XCTAssertEqual(request.mediaType, "application/x-www-form-urlencoded")
-        XCTAssertEqual(request.parameters.pairs.map { "\($0.name)=\($0.value)" }, ["q={}", "x=a b", "y=1", "y=2"])
+        XCTAssertEqual(request.parameters.pairs.map { "\($0.name)=\($0.value)" }, ["y=1", "y=2", "q={}", "x=a b"])
         XCTAssertEqual(request.listener, "test")
         XCTAssert(request.peer.hasPrefix("127.0.0.1:"))
         server.stop(drainMillis: 1000)

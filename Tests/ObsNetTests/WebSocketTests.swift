@@ -32,14 +32,6 @@ final class WebSocketTests: XCTestCase {
         }
     }
 
-    func testSHA1() {
-        func check(_ text: String, _ expected: String) { XCTAssertEqual(hexString(sha1(Array(text.utf8))), expected) }
-        check("", "da39a3ee5e6b4b0d3255bfef95601890afd80709")
-        check("abc", "a9993e364706816aba3e25717850c26c9cd0d89d")
-        check("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "84983e441c3bd26ebaae4aa1f95129e5e54670f1")
-        check(String(repeating: "a", count: 1000), "291e9a6c66994949b57ba5e650361e98fc36b1ba")
-    }
-
     func testFramesRoundTrip() throws {
         for size in [0, 1, 125, 126, 127, 65535, 65536, 100_000] {
             for mask in [nil, 0, 0x1234_5678] as [UInt32?] {

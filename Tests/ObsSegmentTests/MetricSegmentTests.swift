@@ -7,7 +7,7 @@ import XCTest
 final class MetricSegmentTests: XCTestCase {
     private let odd: [Double] = [
         0, -0.0, 1, -1, .infinity, -.infinity, .nan, SpecialValue.stale, SpecialValue.normalNaN, Double(bitPattern: 0xfff8_dead_beef_0001),
-        .leastNonzeroMagnitude, -.leastNonzeroMagnitude, .leastNormalMagnitude, .greatestFiniteMagnitude, 0.1, 1e22, 123_456.789, 9_007_199_254_740_993,
+        .leastNonzeroMagnitude, -.leastNonzeroMagnitude, .leastNormalMagnitude, .greatestFiniteMagnitude, 0.1, 1e22, 123_456.789, 9_007_199_254_740_992,
     ]
 
     private func labels(_ name: String, _ instance: String) -> Labels { Labels([("__name__", name), ("instance", instance), ("job", "node")]) }

@@ -55,7 +55,7 @@ struct LabelFilterStage: Stage {
 func readQuantity(_ text: UnsafeRawBufferPointer, _ quantity: LabelFilterExpression.Quantity) -> Double? {
     switch quantity {
     case .number: parseNumber(text)
-    case .duration: parseDurationNanos(String(decoding: text, as: UTF8.self))
+    case .duration: parseGoDuration(String(decoding: text, as: UTF8.self))
     case .bytes: parseByteSize(String(decoding: text, as: UTF8.self))
     }
 }

@@ -137,7 +137,7 @@ func callTemplateFunction(_ name: String, _ arguments: [TemplateValue]) throws(T
         guard let size = parseByteSize(try text(0)) else { throw TemplateFailure("error calling bytes: invalid size \(quoted(try text(0)))") }
         return .float(size)
     case "duration", "duration_seconds":
-        guard let nanos = parseDurationNanos(try text(0)) else { throw TemplateFailure("error calling \(name): time: invalid duration \(quoted(try text(0)))") }
+        guard let nanos = parseGoDuration(try text(0)) else { throw TemplateFailure("error calling \(name): time: invalid duration \(quoted(try text(0)))") }
         return .float(nanos / 1e9)
     // Times
     case "now": return .time(SystemClock().nowNanos())
