@@ -55,6 +55,9 @@ final class InstrumentTests: XCTestCase {
         for value in [0.5, 1, 1.5, 5] { histogram.record(value, [:]) }
         XCTAssertEqual(histogram.collect().first?.buckets, [2, 1, 1])
         XCTAssertEqual(histogram.collect().first?.value, 8)
+        ObsHistogram(aggregation: histogram).record(.milliseconds(1250), ["a": 1])
+        XCTAssertEqual(histogram.collect().first { !$0.attributes.isEmpty }?.value, 1.25)
+        XCTAssertEqual((["a": 1, "b": 2] as ObsAttributes).adding(["b": "three"]), ["a": 1, "b": "three"])
     }
 
     func testSeriesPastTheLimitShareOne() {
