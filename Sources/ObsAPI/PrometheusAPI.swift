@@ -136,9 +136,7 @@ struct PrometheusAPI: Sendable {
         var result: [[LabelMatcher]] = []
         for text in parameters.all("match[]") {
             do throws(ObsError) {
-                let matchers = try parseSelector(text)
-                if matchers.allSatisfy(\.matchesEmpty) { throw ObsError(.badInput, "match[] must contain at least one non-empty matcher") }
-                result.append(matchers)
+                result.append(try parseSelector(text))
             } catch {
                 throw parameters.invalid("match[]", error.description)
             }

@@ -36,7 +36,7 @@ private let reservedWords: Set<String> = [
 ]
 
 func parseError(_ message: String, line: Int, column: Int) -> ObsError {
-    ObsError(.badInput, "parse error at line \(line), col \(column): \(message)", place: "\(line):\(column)")
+    ObsError(.badInput, "parse error at line \(line), col \(column): \(message)")
 }
 
 /// Errors of meaning, which Loki reports without a place.

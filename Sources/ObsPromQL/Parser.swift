@@ -16,7 +16,7 @@ package func parsePromQL(_ text: String) throws(ObsError) -> Expression {
 package func parseSelector(_ text: String) throws(ObsError) -> [LabelMatcher] {
     var parser = Parser(text)
     guard case .selector(let selector) = try parser.wholeQuery(), selector.offset == nil, selector.at == nil else {
-        throw ObsError(.badInput, "1:1: parse error: expected a series selector, got \(quoted(text))", place: "1:1")
+        throw ObsError(.badInput, "1:1: parse error: expected a series selector, got \(quoted(text))")
     }
     return selector.matchers
 }
@@ -68,7 +68,7 @@ struct Parser {
     var here: Position { position(token.offset) }
 
     func error(_ message: String, at position: Position) -> ObsError {
-        ObsError(.badInput, "\(position): parse error: \(message)", place: "\(position)")
+        ObsError(.badInput, "\(position): parse error: \(message)")
     }
 
     func unexpected(in context: String = "", expected: String = "") -> ObsError {

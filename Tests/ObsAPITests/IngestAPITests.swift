@@ -1,6 +1,7 @@
 import ObsCompress
 import ObsCore
 import ObsNet
+import ObsTestSupport
 import XCTest
 
 @testable import ObsAPI
@@ -170,6 +171,8 @@ final class IngestAPITests: XCTestCase {
         assertAnswer(api.post("/insert/jsonline", json, #"[{"msg":"three","app":"a"}]"#), 200, #"{"accepted":1,"rejected":0}"#)
         assertAnswer(
             api.post("/insert/jsonline?_msg_field=text&_stream_fields=host", json, #"{"text":"four","host":"h"}"#), 200, #"{"accepted":1,"rejected":0}"#)
+        // They have the time of their arrival.
+        api.clock.advance(millis: 1)
         let lines = api.get("/loki/api/v1/query_range?query=\(encoded("{service_name=~\".+\"}"))").text
         for word in ["one", "two", "three", "four"] { XCTAssert(lines.contains(word), lines) }
     }

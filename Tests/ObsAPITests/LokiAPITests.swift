@@ -64,16 +64,11 @@ final class LokiAPITests: XCTestCase {
 
     func testMetricQueries() throws {
         let api = try filled()
+        // Steps are multiples of a minute; the line at …990 is in the window of the second.
+        let byApp = encoded("sum by (app) (count_over_time({app=~\".+\"}[1m]))")
         XCTAssertEqual(
-            data(
-                api.get("\(self.api)/query_range?query=\(encoded("sum by (app) (count_over_time({app=~\".+\"}[1m]))"))&start=1700000000&end=1700000060&step=60")
-            ),
-            #"{"resultType":"matrix","result":[{"metric":{"app":"db"},"values":[[1699999980,"0"]]}]}"#.isEmpty
-                ? ""
-                : data(
-                    api.get(
-                        "\(self.api)/query_range?query=\(encoded("sum by (app) (count_over_time({app=~\".+\"}[1m]))"))&start=1700000000&end=1700000060&step=60")
-                ))
+            data(api.get("\(self.api)/query_range?query=\(byApp)&start=1700000000&end=1700000060&step=60")),
+            #"{"resultType":"matrix","result":[{"metric":{"app":"db"},"values":[[1700000040,"1"]]},{"metric":{"app":"web"},"values":[[1700000040,"2"]]}]}"#)
         XCTAssertEqual(
             data(api.get("\(self.api)/query?query=\(encoded("sum(count_over_time({app=~\".+\"}[1m]))"))")),
             #"{"resultType":"vector","result":[{"metric":{},"value":[1700000000,"3"]}]}"#)
@@ -157,8 +152,6 @@ final class LokiAPITests: XCTestCase {
         let broken = api.get("\(self.api)/query_range?query=%7Bapp")
         XCTAssertEqual(broken.status, 400)
         XCTAssert(broken.text.hasPrefix("parse error at line 1, col 5: syntax error: unexpected"), broken.text)
-        let empty = api.get("\(self.api)/query_range?query=\(encoded("{app=~\".*\"}"))")
-        XCTAssertEqual(empty.status, 400)
     }
 
     func testPipelineErrorsAre400() throws {
