@@ -29,6 +29,17 @@ package let nanosPerDay: Int64 = 86_400_000_000_000
 /// Floor division: the quotient for a negative dividend rounds down, so that times before 1970 fall into the right day.
 package func floorDivide(_ a: Int64, _ b: Int64) -> Int64 { a >= 0 ? a / b : -(-(a + 1) / b) - 1 }
 
+/// Sum and difference of times from outside, clamped to what Int64 holds: `end - start` of a request must not trap.
+package func clampedSum(_ a: Int64, _ b: Int64) -> Int64 {
+    let (sum, overflow) = a.addingReportingOverflow(b)
+    return overflow ? (a < 0 ? .min : .max) : sum
+}
+
+package func clampedDifference(_ a: Int64, _ b: Int64) -> Int64 {
+    let (difference, overflow) = a.subtractingReportingOverflow(b)
+    return overflow ? (a < 0 ? .min : .max) : difference
+}
+
 /// `yyyy-mm-dd` of a day number since the epoch.
 package func dayName(_ day: Int) -> String {
     let date = civilFromDays(day)
@@ -102,7 +113,8 @@ package func parseRFC3339(_ text: UnsafeRawBufferPointer) -> Int64? {
     guard at == text.count else { return nil }
     let total = days * 86_400 + hour * 3600 + minute * 60 + second - offsetSeconds
     let (seconds, overflow) = Int64(total).multipliedReportingOverflow(by: nanosPerSecond)
-    return overflow ? nil : seconds + Int64(nanos)
+    let (sum, overflowSum) = seconds.addingReportingOverflow(Int64(nanos))
+    return overflow || overflowSum ? nil : sum
 }
 
 package func parseRFC3339(_ text: String) -> Int64? {
@@ -181,7 +193,7 @@ private func nanosOfUnit(_ unit: String) -> Double? {
 /// The shortest Prometheus spelling of a duration: `1h30m`, `0s`.
 package func formatDuration(millis: Int64) -> String {
     if millis == 0 { return "0s" }
-    var rest = abs(millis)
+    var rest = Int64(clamping: millis.magnitude)
     var text = millis < 0 ? "-" : ""
     // Prometheus' model.Duration uses years, weeks and days only when nothing is left over.
     for (unit, size, exact) in [

@@ -27,8 +27,14 @@ package struct WireDecoder: RequestDecoder {
     package init(limits: Limits) { self.limits = limits }
 
     package func decode(_ request: RawRequest, receivedAtNanos: Int64) throws(ObsError) -> DecodedBatch {
-        try decodeRequest(request, receivedAtNanos: receivedAtNanos).batch
+        // What was acknowledged under a larger bound must not be lost to a smaller one set since.
+        var limits = limits
+        limits.decodedBytesMax = max(limits.decodedBytesMax, Self.replayBytesMax)
+        return try WireDecoder(limits: limits).decodeRequest(request, receivedAtNanos: receivedAtNanos).batch
     }
+
+    /// Offsets within a batch are 32 bits wide: no bound let more through.
+    private static let replayBytesMax = Int(UInt32.max)
 
     package func decodeRequest(_ request: RawRequest, receivedAtNanos now: Int64) throws(ObsError) -> DecodedRequest {
         let body = try decompress(request.body, request.compression, decodedBytesMax: limits.decodedBytesMax)

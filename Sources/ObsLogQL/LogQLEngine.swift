@@ -69,7 +69,7 @@ package final class LogQLEngine: Sendable {
         let endNanos = bounded(endNanos)
         let span = endNanos - startNanos
         guard span >= 0 else { throw ObsError(.badInput, "end timestamp must not be before start time") }
-        let step = stepNanos ?? max(span / 250 / nanosPerSecond * nanosPerSecond, nanosPerSecond)
+        let step = min(stepNanos ?? max(span / 250 / nanosPerSecond * nanosPerSecond, nanosPerSecond), stepNanosBound)
         guard step > 0 else {
             throw ObsError(.badInput, "zero or negative query resolution step widths are not accepted. Try a positive integer")
         }
@@ -95,6 +95,8 @@ package final class LogQLEngine: Sendable {
 
 /// The year 2096. Times further out are taken as this, so that window arithmetic cannot overflow.
 private let timeNanosBound: Int64 = 4_000_000_000_000_000_000
+/// 31 years, for the same reason: times move down to a multiple of the step.
+private let stepNanosBound: Int64 = 1_000_000_000_000_000_000
 
 private func bounded(_ nanos: Int64) -> Int64 { max(-timeNanosBound, min(nanos, timeNanosBound)) }
 

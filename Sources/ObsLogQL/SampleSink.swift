@@ -13,7 +13,7 @@ struct StepGrid {
     /// Steps s whose window (s - range, s] holds the time; empty when none does. The time is already moved by the offset.
     func steps(holding timeNanos: Int64, rangeNanos: Int64) -> Range<Int> {
         let first = timeNanos <= startNanos ? 0 : Int((timeNanos - startNanos - 1) / stepNanos) + 1
-        let lastBound = timeNanos - startNanos + rangeNanos - 1
+        let lastBound = clampedSum(timeNanos - startNanos, rangeNanos - 1)
         guard lastBound >= 0, first < count else { return 0..<0 }
         let last = min(count - 1, Int(lastBound / stepNanos))
         return first <= last ? first..<last + 1 : 0..<0

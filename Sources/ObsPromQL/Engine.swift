@@ -82,7 +82,7 @@ package final class PromQLEngine: Sendable {
         guard stepMillis > 0 else { throw ObsError(.badInput, "zero or negative query resolution step widths are not accepted") }
         try checkInstant(startMillis)
         try checkInstant(endMillis)
-        let length = endMillis - startMillis
+        let length = clampedDifference(endMillis, startMillis)
         guard length >= 0 else { throw ObsError(.badInput, "end timestamp must not be before start time") }
         let timeline = Timeline(start: startMillis, step: stepMillis, count: Int(length / stepMillis) + 1)
         let evaluator = evaluator(timeline, lookbackMillis, isRange: true, context)

@@ -173,5 +173,6 @@ func parseGoTime(_ text: String, _ layout: String) -> Int64? {
     if let isAfternoon { hour = hour % 12 + (isAfternoon ? 12 : 0) }
     let seconds = daysFromCivil(year: year, month: month, day: day) * 86_400 + hour * 3600 + minute * 60 + second - offsetSeconds
     let (result, overflow) = Int64(seconds).multipliedReportingOverflow(by: nanosPerSecond)
-    return overflow ? nil : result + Int64(nanos)
+    let (sum, overflowSum) = result.addingReportingOverflow(Int64(nanos))
+    return overflow || overflowSum ? nil : sum
 }
