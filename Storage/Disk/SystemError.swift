@@ -10,6 +10,7 @@ func systemError(_ action: String, _ path: String, errno code: Int32 = errno) ->
     case ENOSPC, EDQUOT: return ObsError(.overloaded, what + "; free disk space or lower the retention", retryAfterSeconds: 30)
     case ENOENT: return ObsError(.notFound, what)
     case EMFILE, ENFILE: return ObsError(.overloaded, what + "; raise the limit of open files (LimitNOFILE, ulimit -n)", retryAfterSeconds: 5)
+    case EACCES, EPERM, EROFS: return ObsError(.unavailable, what + "; obsd must be able to write its data folder")
     default: return ObsError(.internalError, what)
     }
 }

@@ -47,6 +47,8 @@ struct Recovery {
                 if known[relative] != info { fresh.append(info) }
                 infos.append(info)
             } catch {
+                // No file descriptor left, no permission: nothing is wrong with the segment, and to go on without it would answer wrongly.
+                guard error.code != .overloaded, error.code != .unavailable else { throw error }
                 shared.gate.quarantine(path, shared.layout, error)
                 continue
             }

@@ -135,6 +135,24 @@ final class FlushTests: EngineTestCase {
         empty.close()
     }
 
+    /// Out of descriptors, or started once as another user: the segments are well and stay where they are.
+    func testSegmentThatCannotBeOpenedIsNoDamage() throws {
+        let root = makeRoot()
+        let disk = SimulatedDisk()
+        let engine = try open(root, disk)
+        try write(engine, [("a", 1, 1)])
+        engine.close()
+        for code in [ObsError.Code.overloaded, .unavailable] {
+            disk.setOpenError(ObsError(code, "cannot open"))
+            XCTAssertThrowsError(try open(root, disk)) { XCTAssertEqual(($0 as? ObsError)?.code, code) }
+        }
+        disk.setOpenError(nil)
+        XCTAssertFalse(disk.paths.contains { $0.hasPrefix(root + "/quarantine/") })
+        let again = try open(root, disk)
+        XCTAssertEqual(try read(again), ["a": [1: 1]])
+        again.close()
+    }
+
     func testDamagedSegmentIsSetAsideAndTheRestServes() throws {
         let root = makeRoot()
         let disk = SimulatedDisk()

@@ -17,6 +17,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {  // all state is in
         var locked: Set<String> = []
         /// Bytes that may still be written; nil for no bound.
         var room: Int?
+        var openError: ObsError?
     }
     private let state: Monitor<State>
 
@@ -44,6 +45,9 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {  // all state is in
         }
         return SimulatedDisk(survived)
     }
+
+    /// What opening a segment fails with from now on; nil for nothing.
+    func setOpenError(_ error: ObsError?) { state.read { $0.openError = error } }
 
     func setRoom(_ bytes: Int?) { state.read { $0.room = bytes } }
 
@@ -73,6 +77,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {  // all state is in
     }
 
     func open(_ path: String) throws(ObsError) -> any ReadableFile {
+        if let error = state.read({ path.hasSuffix(".seg") ? $0.openError : nil }) { throw error }
         let node = try node(path)
         return SimulatedReadable(path, state.read { _ in node.content })
     }

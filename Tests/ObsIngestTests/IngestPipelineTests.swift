@@ -70,6 +70,16 @@ final class IngestPipelineTests: XCTestCase {
         XCTAssertEqual(batch.count, 2)
     }
 
+    /// What a lowered bound would refuse today was acknowledged yesterday.
+    func testReplayIsNotBoundByALoweredLimit() throws {
+        var limits = Limits()
+        limits.decodedBytesMax = 8
+        let request = RawRequest(format: .lokiJSON, compression: .gzip, body: gzipCompress(Array(loki.utf8)))
+        XCTAssertThrowsError(try WireDecoder(limits: limits).decodeRequest(request, receivedAtNanos: 1))
+        guard case .logs(let batch) = try WireDecoder(limits: limits).decode(request, receivedAtNanos: 1) else { return XCTFail("no logs") }
+        XCTAssertEqual(batch.count, 2)
+    }
+
     func testBadLinesAreCountedGoodOnesKept() throws {
         let body = "{\"_msg\":\"one\"}\nnot json\n{\"_msg\":\"two\"}\n"
         let summary = try ingest(pipeline(RecordingAppender()), RawRequest(format: .jsonLines, compression: .none, body: Array(body.utf8))).get()

@@ -19,8 +19,11 @@ final class LogQLEngineTests: XCTestCase {
         for time in [Int64.min, -1, 0, .max] { batch.appendRow(stream: 0, timeNanos: time, severity: 0, line: batch.bytes.intern("x".utf8)) }
         _ = try store.appendAndWait(batch, origin: WriteOrigin(tenant: .default, receivedAtNanos: 0))
         let engine = LogQLEngine(reader: store)
-        for (start, end) in [(Int64.min, Int64.max), (.max, .max), (.min, .min), (0, .max)] {
-            for query in [#"{a="b"} | line_format `{{__timestamp__}} {{__timestamp__ | unixEpoch}}`"#, #"count_over_time({a="b"}[60y] offset -60y)"#] {
+        for (start, end) in [(Int64.min, Int64.max), (.max, .max), (.min, .min), (0, .max), (-5, 5)] {
+            for query in [
+                #"{a="b"} | line_format `{{__timestamp__}} {{__timestamp__ | unixEpoch}}`"#, #"count_over_time({a="b"}[60y] offset -60y)"#,
+                #"rate({a="b"}[60y] offset 60y)"#,
+            ] {
                 for step in [nil, 1, Int64.max] as [Int64?] { _ = try? range(engine, query, start, end, step: step) }
             }
             _ = try? engine.instant(#"rate({a="b"}[60y])"#, atNanos: start, limit: 1, direction: .backward, context: context)
