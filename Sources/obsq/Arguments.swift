@@ -67,7 +67,7 @@ struct Arguments {
         } else {
             let text = values["since"] ?? fallback
             guard let millis = parseDurationMillis(text) else { throw ObsError(.badInput, "--since: \(quoted(text)) is no duration; write one like 15m or 2h") }
-            start = end - millis * nanosPerMilli
+            start = Self.before(end, millis: millis)
         }
         guard start < end else { throw ObsError(.badInput, "the window is empty: its start is not before its end") }
         return start..<end
@@ -76,17 +76,23 @@ struct Arguments {
     /// RFC 3339, `now`, `now-2h`, or Unix time in s, ms, µs or ns by magnitude. Nanoseconds.
     static func time(_ text: String, _ nowNanos: Int64) throws(ObsError) -> Int64 {
         if text == "now" { return nowNanos }
-        if text.hasPrefix("now-"), let millis = parseDurationMillis(String(text.dropFirst(4))) { return nowNanos - millis * nanosPerMilli }
+        if text.hasPrefix("now-"), let millis = parseDurationMillis(String(text.dropFirst(4))) { return before(nowNanos, millis: millis) }
         if let number = Double(text), number.isFinite {
             switch abs(number) {
-            case ..<1e11: return Int64(number * 1e9)
-            case ..<1e14: return Int64(number * 1e6)
-            case ..<1e17: return Int64(number * 1e3)
+            case ..<1e11: if let nanos = Int64(exactly: (number * 1e9).rounded()) { return nanos }
+            case ..<1e14: if let nanos = Int64(exactly: (number * 1e6).rounded()) { return nanos }
+            case ..<1e17: if let nanos = Int64(exactly: (number * 1e3).rounded()) { return nanos }
             case ..<9.2e18: return Int64(text) ?? Int64(number)
             default: break
             }
         }
         if let nanos = parseRFC3339(text) { return nanos }
         throw ObsError(.badInput, "\(quoted(text)) is no time; write RFC 3339, now-2h or a Unix time")
+    }
+
+    /// A time that long before another; the beginning of time when that is further back than there are nanoseconds.
+    private static func before(_ nanos: Int64, millis: Int64) -> Int64 {
+        let (length, overflow) = millis.multipliedReportingOverflow(by: nanosPerMilli)
+        return clampedDifference(nanos, overflow ? .max : length)
     }
 }

@@ -103,6 +103,9 @@ struct BrailleChart {
 
     mutating func add(_ points: [(Double, Double)]) { series.append(points.filter { $0.1.isFinite }.map { (time: $0.0, value: $0.1) }) }
 
+    /// The dot of a position; the first for one that is no number.
+    private func place(_ position: Double, below count: Int) -> Int { position > 0 ? Int(min(position, Double(count - 1))) : 0 }
+
     func render() -> String {
         let values = series.flatMap { $0.map(\.value) }
         guard var low = values.min(), var high = values.max() else { return "" }
@@ -113,8 +116,9 @@ struct BrailleChart {
         var cells = [UInt8](repeating: 0, count: columns * rows)
         let bits: [[UInt8]] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]]
         for point in series.joined() {
-            let x = min(columns * 2 - 1, max(0, Int((point.time - start) / (end - start) * Double(columns * 2))))
-            let y = min(rows * 4 - 1, max(0, Int((high - point.value) / (high - low) * Double(rows * 4 - 1) + 0.5)))
+            let x = place((point.time - start) / (end - start) * Double(columns * 2), below: columns * 2)
+            // Halved, since the distance of the largest numbers is none.
+            let y = place((high / 2 - point.value / 2) / (high / 2 - low / 2) * Double(rows * 4 - 1) + 0.5, below: rows * 4)
             cells[y / 4 * columns + x / 2] |= bits[x % 2][y % 4]
         }
         return (0..<rows).map { row in

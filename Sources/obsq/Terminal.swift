@@ -65,7 +65,7 @@ struct Terminal {
         var seconds = time_t(floorDivide(nanos, nanosPerSecond))
         var parts = tm()
         if utc { gmtime_r(&seconds, &parts) } else { localtime_r(&seconds, &parts) }
-        let millis = Int((nanos - Int64(seconds) * nanosPerSecond) / nanosPerMilli)
+        let millis = Int((nanos &- Int64(seconds) &* nanosPerSecond) / nanosPerMilli)
         return "\(padded(Int(parts.tm_hour), 2)):\(padded(Int(parts.tm_min), 2)):\(padded(Int(parts.tm_sec), 2)).\(padded(millis, 3))"
     }
 

@@ -68,17 +68,19 @@ struct WaterfallRenderer {
     }
 
     func render() -> String {
-        guard let start = spans.map(\.startMicros).min(), let end = spans.map({ $0.startMicros + $0.durationMicros }).max(), let first = spans.first else {
+        guard let start = spans.map(\.startMicros).min(), let end = spans.map({ clampedSum($0.startMicros, $0.durationMicros) }).max(), let first = spans.first
+        else {
             return ""
         }
         let errors = spans.count { $0.failed }
         let services = Set(spans.map(\.service)).count
-        var text = terminal.styled(traceID, .bold) + "  \(first.name)  \(terminal.named(first.service))  \(shortDuration(nanos: (end - start) * 1000))"
+        var text =
+            terminal.styled(traceID, .bold) + "  \(first.name)  \(terminal.named(first.service))  \(shortDuration(nanos: nanos(clampedDifference(end, start))))"
         text += "  \(spans.count) spans  \(services) services" + (errors == 0 ? "" : "  " + terminal.styled("\(errors) errors", .red)) + "\n"
         let rows = tree()
         let nameWidth = min(max(24, rows.map { $0.prefix.count + spans[$0.span].name.count + spans[$0.span].service.count + 1 }.max() ?? 0), terminal.width / 2)
         let barWidth = max(10, terminal.width - nameWidth - 20)
-        for row in rows { text += line(row.prefix, spans[row.span], start, max(1, end - start), nameWidth, barWidth) }
+        for row in rows { text += line(row.prefix, spans[row.span], start, max(1, clampedDifference(end, start)), nameWidth, barWidth) }
         return text
     }
 
@@ -103,7 +105,7 @@ struct WaterfallRenderer {
         let space = String(repeating: " ", count: max(0, room - name.count))
         // Eighths of a cell, so that short spans still differ in length.
         let scale = Double(barWidth * 8) / Double(total)
-        let from = min(barWidth * 8 - 1, Int(Double(span.startMicros - start) * scale))
+        let from = min(barWidth * 8 - 1, Int(Double(clampedDifference(span.startMicros, start)) * scale))
         let length = max(1, Int(Double(span.durationMicros) * scale))
         let full = length / 8
         let rest = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][length % 8]
@@ -112,16 +114,23 @@ struct WaterfallRenderer {
         let after = String(repeating: " ", count: max(0, barWidth - from / 8 - full - (rest.isEmpty ? 0 : 1)))
         let mark = span.failed ? terminal.styled(" ✖ \(span.status)", .red) : ""
         var text =
-            "\(prefix)\(terminal.named(span.service)) \(name)\(space) \(gap)\(terminal.styled(bar, span.failed ? .red : .blue))\(after) \(shortDuration(nanos: span.durationMicros * 1000))\(mark)\n"
+            "\(prefix)\(terminal.named(span.service)) \(name)\(space) \(gap)\(terminal.styled(bar, span.failed ? .red : .blue))\(after) \(shortDuration(nanos: nanos(span.durationMicros)))\(mark)\n"
         // The lines of the tree go on beside the events.
         let lead = String(prefix.map { $0 == "├" ? "│" : $0 == "└" ? " " : $0 })
         let below = lead + (children[span.id] == nil ? "  " : "│ ")
         for event in span.events.prefix(5) {
             text +=
                 terminal.styled(
-                    "\(below)• \(shortDuration(nanos: (event.micros - span.startMicros) * 1000)) \(event.text.prefix(terminal.width - below.count - 12))", .dim)
+                    "\(below)• \(shortDuration(nanos: nanos(clampedDifference(event.micros, span.startMicros)))) \(event.text.prefix(max(0, terminal.width - below.count - 12)))",
+                    .dim)
                 + "\n"
         }
         return text
     }
+}
+
+/// Clamped: what a server sends may be any number.
+private func nanos(_ micros: Int64) -> Int64 {
+    let (nanos, overflow) = micros.multipliedReportingOverflow(by: 1000)
+    return overflow ? (micros < 0 ? .min : .max) : nanos
 }
