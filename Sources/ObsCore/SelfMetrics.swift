@@ -27,6 +27,11 @@ package enum SelfMetrics {
         return counter
     }
 
+    /// A counter kept elsewhere and read when scraped.
+    package static func counter(_ name: String, help: String, labels: Labels = .empty, read: @escaping @Sendable () -> Double) {
+        register(name, help: help, kind: .counter, labels: labels, read)
+    }
+
     /// A gauge read when scraped.
     package static func gauge(_ name: String, help: String, labels: Labels = .empty, read: @escaping @Sendable () -> Double) {
         register(name, help: help, kind: .gauge, labels: labels, read)

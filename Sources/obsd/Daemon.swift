@@ -53,6 +53,7 @@ final class Daemon: Sendable {
             logQL: LogQLEngine(reader: engine), traceQL: TraceQLEngine(reader: engine), rules: rules, scrapes: scrapes, queries: queries,
             lifecycle: lifecycle(),
             build: Obsd.build)
+        ProcessMetrics.register(store: engine, build: Obsd.build.version)
         try apply(configuration.file)
         scrapes.start()
         rules.start()

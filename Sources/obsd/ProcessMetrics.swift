@@ -1,0 +1,48 @@
+internal import Glibc
+internal import ObsCore
+internal import ObsStore
+
+/// The daemon's figures about itself that are read when scraped: the process, under the names every exporter uses, and what the store holds.
+enum ProcessMetrics {
+    static func register(store: any StoreAdministration, build: String) {
+        let startedSeconds = Double(SystemClock().nowNanos()) / 1e9
+        SelfMetrics.gauge("process_start_time_seconds", help: "Start of the process, Unix time.") { startedSeconds }
+        SelfMetrics.gauge("process_resident_memory_bytes", help: "Resident memory.") { residentBytes() }
+        SelfMetrics.counter("process_cpu_seconds_total", help: "Processor time, user and system.") { processorSeconds() }
+        SelfMetrics.gauge("obs_build_info", help: "The version, as a label.", labels: Labels([("version", build)])) { 1 }
+        SelfMetrics.gauge("obs_quarantined_segments", help: "Segments set aside because they could not be opened.") { Double(store.status().quarantined) }
+        for signal in Signal.allCases { register(signal, store) }
+    }
+
+    private static func register(_ signal: Signal, _ store: any StoreAdministration) {
+        let figures: [(String, String, @Sendable (StoreStatus.SignalStatus) -> Double)] = [
+            ("obs_segments", "Segment files.", { Double($0.segments) }),
+            ("obs_segment_bytes", "Bytes of segment files.", { Double($0.segmentBytes) }),
+            ("obs_segment_rows", "Samples, lines or spans in segment files.", { Double($0.segmentRows) }),
+            ("obs_head_rows", "Samples, lines or spans in memory.", { Double($0.headRows) }),
+            ("obs_head_bytes", "Memory of what is not in segments yet.", { Double($0.headBytes) }),
+            ("obs_wal_bytes", "Bytes of write-ahead logs.", { Double($0.walBytes) }),
+        ]
+        for (name, help, value) in figures {
+            SelfMetrics.gauge(name, help: help, labels: Labels([("signal", signal.rawValue)])) {
+                store.status().signals.first { $0.signal == signal }.map(value) ?? 0
+            }
+        }
+    }
+
+    private static func residentBytes() -> Double {
+        guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+        defer { fclose(file) }
+        var line = [CChar](repeating: 0, count: 128)
+        guard fgets(&line, Int32(line.count), file) != nil else { return 0 }
+        let fields = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: " ")
+        return fields.count > 1 ? (Double(fields[1]) ?? 0) * Double(sysconf(Int32(_SC_PAGESIZE))) : 0
+    }
+
+    private static func processorSeconds() -> Double {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
+        return seconds(usage.ru_utime) + seconds(usage.ru_stime)
+    }
+}
