@@ -41,6 +41,7 @@ let package = Package(
         system("CXXHash", apt: "libxxhash-dev"),
         system("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev"),
         system("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+        system("CMalloc", apt: "libc6-dev"),
         .target(name: "CRE2", path: "Sources/CRE2", linkerSettings: [.linkedLibrary("re2")]),
         .target(name: "CSimdjson", path: "Sources/CSimdjson", linkerSettings: [.linkedLibrary("simdjson")]),
         .target(name: "CProtobufs", path: "Sources/CProtobufs", exclude: ["proto"], linkerSettings: [.linkedLibrary("protobuf-c")]),
@@ -86,7 +87,7 @@ let package = Package(
             name: "obsd",
             dependencies: [
                 "ObsCore", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsIngest", "ObsRules", "ObsAPI", "ObsDisk",
-                "ObsEngine",
+                "ObsEngine", "CMalloc",
             ], swiftSettings: settings),
         .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),
         .target(name: "ObsSDK", swiftSettings: settings),
