@@ -1,19 +1,21 @@
 internal import Glibc
 
 /// A piece of a batch's `bytes`: batches hold text as ranges into one buffer, never as an object each.
+/// What is `@inlinable` in this file is called for every label and text: a call over a module's wall each costs more than the work.
+@usableFromInline
 package struct ByteRange: Sendable, Equatable {
-    package var offset: UInt32
-    package var count: UInt32
+    @usableFromInline package var offset: UInt32
+    @usableFromInline package var count: UInt32
     package static let empty = ByteRange(offset: 0, count: 0)
 
-    package init(offset: UInt32, count: UInt32) {
+    @inlinable package init(offset: UInt32, count: UInt32) {
         self.offset = offset
         self.count = count
     }
 
-    package init(_ range: Range<Int>) { self.init(offset: UInt32(range.lowerBound), count: UInt32(range.count)) }
-    package var isEmpty: Bool { count == 0 }
-    package var range: Range<Int> { Int(offset)..<Int(offset) + Int(count) }
+    @inlinable package init(_ range: Range<Int>) { self.init(offset: UInt32(range.lowerBound), count: UInt32(range.count)) }
+    @inlinable package var isEmpty: Bool { count == 0 }
+    @inlinable package var range: Range<Int> { Int(offset)..<Int(offset) + Int(count) }
 }
 
 extension [UInt8] {
@@ -24,6 +26,7 @@ extension [UInt8] {
         return ByteRange(start..<count)
     }
 
+    @inlinable
     package mutating func intern(_ text: UnsafeRawBufferPointer) -> ByteRange {
         let start = count
         append(contentsOf: text)
@@ -33,6 +36,7 @@ extension [UInt8] {
     package func string(_ range: ByteRange) -> String { String(decoding: self[range.range], as: UTF8.self) }
 
     /// Unsigned LEB128, at most ten bytes.
+    @inlinable
     package mutating func appendVarint(_ value: UInt64) {
         var rest = value
         while rest >= 0x80 {
@@ -48,6 +52,7 @@ extension [UInt8] {
 }
 
 /// Reads unsigned LEB128 from `bytes` at `position`, moving it past. Nil when the bytes end early or the value needs more than 64 bits.
+@inlinable
 package func readVarint(_ bytes: UnsafeRawBufferPointer, _ position: inout Int) -> UInt64? {
     var value: UInt64 = 0
     var shift: UInt64 = 0

@@ -100,23 +100,15 @@ extension LogHead: FlushableHead {
         var stream: UInt32
         var time: Int64
         var arrival: UInt64
-        var batch: UInt32
-        var row: UInt32
+        var place: RowPlace
     }
 
     func writeSegment(_ days: ClosedRange<Int>, _ fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
         let writer = try LogSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
-            var gathered = LogGather()
             var sources: [LogBatch] = []
-            for row in sortedRows(Self.times(days), &sources) {
-                gathered.add(sources[Int(row.batch)], source: row.batch, row: Int(row.row))
-                if gathered.isFull {
-                    try writer.add(gathered.batch, rows: Array(0..<gathered.batch.count))
-                    gathered = LogGather()
-                }
-            }
-            if !gathered.batch.isEmpty { try writer.add(gathered.batch, rows: Array(0..<gathered.batch.count)) }
+            let rows = sortedRows(Self.times(days), &sources)
+            try writer.add(sources, rows: rows.map(\.place))
             return try writer.finish()
         } catch {
             writer.abandon()
@@ -138,38 +130,20 @@ extension LogHead: FlushableHead {
             for row in 0..<batch.count where range.contains(batch.timeNanos[row]) {
                 rows.append(
                     Row(
-                        stream: ranks[Int(batch.stream[row])], time: batch.timeNanos[row], arrival: batch.arrival[row], batch: UInt32(found.count),
-                        row: UInt32(row)))
+                        stream: ranks[Int(batch.stream[row])], time: batch.timeNanos[row], arrival: batch.arrival[row],
+                        place: RowPlace(source: UInt32(found.count), row: UInt32(row))))
             }
             found.append(batch)
         }
         sources = found
         rows.sort { $0.stream != $1.stream ? $0.stream < $1.stream : $0.time != $1.time ? $0.time < $1.time : $0.arrival < $1.arrival }
-        return withoutRepeats(rows, found)
-    }
-
-    private func withoutRepeats(_ rows: [Row], _ sources: [LogBatch]) -> [Row] {
-        var kept: [Row] = []
-        kept.reserveCapacity(rows.count)
-        var start = 0
-        while start < rows.count {
-            var end = start + 1
-            while end < rows.count, rows[end].stream == rows[start].stream, rows[end].time == rows[start].time { end += 1 }
-            if end == start + 1 {
-                kept.append(rows[start])
-            } else {
-                var seen = SeenRows()
-                for row in rows[start..<end] where isNew(row, sources, &seen) { kept.append(row) }
-            }
-            start = end
-        }
-        return kept
+        return withoutRepeats(rows, areNeighbours: { $0.stream == $1.stream && $0.time == $1.time }, isNew: { isNew($0, found, &$1) })
     }
 
     private func isNew(_ row: Row, _ sources: [LogBatch], _ seen: inout SeenRows) -> Bool {
-        let batch = sources[Int(row.batch)]
-        guard batch.flags[Int(row.row)].contains(.identified) else { return true }
-        return seen.insert(batch.bytes.withUnsafeBytes { RowIdentity.log(batch, row: Int(row.row), bytes: $0) })
+        let batch = sources[Int(row.place.source)]
+        guard batch.flags[Int(row.place.row)].contains(.identified) else { return true }
+        return seen.insert(batch.bytes.withUnsafeBytes { RowIdentity.log(batch, row: Int(row.place.row), bytes: $0) })
     }
 }
 
@@ -187,29 +161,15 @@ extension SpanHead: FlushableHead {
     private struct Row {
         var trace: TraceID
         var start: Int64
-        var batch: UInt32
-        var row: UInt32
+        var place: RowPlace
     }
 
     func writeSegment(_ days: ClosedRange<Int>, _ fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
         let writer = try SpanSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
-            var gathered = SpanGather()
             var sources: [SpanBatch] = []
             let rows = sortedRows(Self.times(days), &sources)
-            var seen = SeenRows()
-            for (index, row) in rows.enumerated() {
-                // Equal spans are neighbours: same trace, same start.
-                if index > 0, rows[index - 1].trace != row.trace || rows[index - 1].start != row.start { seen = SeenRows() }
-                let batch = sources[Int(row.batch)]
-                guard seen.insert(batch.bytes.withUnsafeBytes({ RowIdentity.span(batch, row: Int(row.row), bytes: $0) })) else { continue }
-                gathered.add(batch, source: row.batch, row: Int(row.row))
-                if gathered.isFull {
-                    try writer.add(gathered.batch, rows: Array(0..<gathered.batch.count))
-                    gathered = SpanGather()
-                }
-            }
-            if !gathered.batch.isEmpty { try writer.add(gathered.batch, rows: Array(0..<gathered.batch.count)) }
+            try writer.add(sources, rows: rows.map(\.place))
             return try writer.finish()
         } catch {
             writer.abandon()
@@ -217,7 +177,12 @@ extension SpanHead: FlushableHead {
         }
     }
 
-    /// Rows of a time range by trace and start.
+    private func isNew(_ row: Row, _ sources: [SpanBatch], _ seen: inout SeenRows) -> Bool {
+        let batch = sources[Int(row.place.source)]
+        return seen.insert(batch.bytes.withUnsafeBytes { RowIdentity.span(batch, row: Int(row.place.row), bytes: $0) })
+    }
+
+    /// Rows of a time range by trace and start, spans that came twice once.
     private func sortedRows(_ range: ClosedRange<Int64>, _ sources: inout [SpanBatch]) -> [Row] {
         var rows: [Row] = []
         var found: [SpanBatch] = []
@@ -225,14 +190,38 @@ extension SpanHead: FlushableHead {
             guard entry.minTime <= range.upperBound, entry.maxTime >= range.lowerBound else { return }
             let batch = entry.batch
             for row in 0..<batch.count where range.contains(batch.startNanos[row]) {
-                rows.append(Row(trace: batch.traceID[row], start: batch.startNanos[row], batch: UInt32(found.count), row: UInt32(row)))
+                rows.append(Row(trace: batch.traceID[row], start: batch.startNanos[row], place: RowPlace(source: UInt32(found.count), row: UInt32(row))))
             }
             found.append(batch)
         }
         sources = found
-        rows.sort { $0.trace != $1.trace ? $0.trace < $1.trace : $0.start != $1.start ? $0.start < $1.start : ($0.batch, $0.row) < ($1.batch, $1.row) }
-        return rows
+        rows.sort {
+            if $0.trace.high != $1.trace.high { return $0.trace.high < $1.trace.high }
+            if $0.trace.low != $1.trace.low { return $0.trace.low < $1.trace.low }
+            if $0.start != $1.start { return $0.start < $1.start }
+            return ($0.place.source, $0.place.row) < ($1.place.source, $1.place.row)
+        }
+        return withoutRepeats(rows, areNeighbours: { $0.start == $1.start && $0.trace == $1.trace }, isNew: { isNew($0, found, &$1) })
     }
+}
+
+/// Sorted rows without those that are equal to an earlier one. Equal rows are neighbours, and most rows have none: they are not hashed.
+private func withoutRepeats<Row>(_ rows: [Row], areNeighbours: (Row, Row) -> Bool, isNew: (Row, inout SeenRows) -> Bool) -> [Row] {
+    var kept: [Row] = []
+    kept.reserveCapacity(rows.count)
+    var start = 0
+    while start < rows.count {
+        var end = start + 1
+        while end < rows.count, areNeighbours(rows[start], rows[end]) { end += 1 }
+        if end == start + 1 {
+            kept.append(rows[start])
+        } else {
+            var seen = SeenRows()
+            for row in rows[start..<end] where isNew(row, &seen) { kept.append(row) }
+        }
+        start = end
+    }
+    return kept
 }
 
 extension FlushableHead {

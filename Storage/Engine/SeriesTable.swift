@@ -70,7 +70,8 @@ final class SeriesTable {
             if slot == 0 { return nil }
             if slot >> 32 == tag {
                 let id = Int(truncatingIfNeeded: slot & 0xffff_ffff) - 1
-                if self[id].pointee.hash == hash { return id }
+                let known = self[id].pointee.hash
+                if known.low == hash.low, known.high == hash.high { return id }
             }
             at = (at + 1) & mask
         }

@@ -29,26 +29,38 @@ package final class LogSegmentWriter {
         file = try SegmentFileWriter(fileSystem: fileSystem, path: path, signal: .logs, draft: draft)
     }
 
-    /// Appends rows of a batch, in the order given.
-    package func add(_ batch: LogBatch, rows: [Int]) throws(ObsError) {
-        var streamNumbers = [Int32](repeating: -1, count: batch.streams.count)
-        var resourceNumbers = [Int32](repeating: -1, count: batch.resources.count)
-        var scopeNumbers = [Int32](repeating: -1, count: batch.scopes.count)
-        precondition(batch.arrival.isEmpty || batch.arrival.count == batch.count, "BUG: a batch with some arrival numbers")
-        for row in rows {
-            if isFull {
+    /// Appends rows of the sources, in the order given.
+    package func add(_ sources: [LogBatch], rows places: [RowPlace]) throws(ObsError) {
+        for source in sources { precondition(source.arrival.isEmpty || source.arrival.count == source.count, "BUG: a batch with some arrival numbers") }
+        var streamNumbers = EntryNumbers(counts: sources.map(\.streams.count))
+        var resourceNumbers = EntryNumbers(counts: sources.map(\.resources.count))
+        var scopeNumbers = EntryNumbers(counts: sources.map(\.scopes.count))
+        /// Rows from here on have their numbers but not their columns yet, and so many bytes of text.
+        var pending = 0
+        var pendingBytes = 0
+        for (index, place) in places.enumerated() {
+            if block.stream.count >= SegmentLimits.blockRowsMax || block.bytes.count + pendingBytes >= SegmentLimits.blockBytesMax {
+                fetch(sources, places[pending..<index], textBytes: pendingBytes)
                 try cut()
-                for number in resourceNumbers.indices { resourceNumbers[number] = -1 }
-                for number in scopeNumbers.indices { scopeNumbers[number] = -1 }
+                pending = index
+                pendingBytes = 0
+                resourceNumbers.removeAll()
+                scopeNumbers.removeAll()
             }
-            let stream = streamNumber(batch, Int(batch.stream[row]), &streamNumbers)
-            let time = batch.timeNanos[row]
-            let arrival = batch.arrival.isEmpty ? 0 : batch.arrival[row]
-            precondition((time, arrival) >= last, "BUG: records written out of order within a stream")
+            let source = Int(place.source)
+            let row = Int(place.row)
+            block.stream.append(streamNumber(sources, source, Int(sources[source].stream[row]), &streamNumbers))
+            let time = sources[source].timeNanos[row]
+            let arrival = sources[source].arrival.isEmpty ? 0 : sources[source].arrival[row]
+            precondition(time > last.time || time == last.time && arrival >= last.arrival, "BUG: records written out of order within a stream")
             last = (time, arrival)
-            append(batch, row, stream: stream, resource: &resourceNumbers, scope: &scopeNumbers)
             block.arrival.append(arrival)
+            block.resource.append(
+                number(Int(sources[source].resource[row]), &resourceNumbers, source, of: sources[source].resources, sources[source].bytes, &resources))
+            block.scope.append(number(Int(sources[source].scope[row]), &scopeNumbers, source, of: sources[source].scopes, sources[source].bytes, &scopes))
+            pendingBytes += Int(sources[source].line[row].count) + Int(sources[source].attributes[row].count)
         }
+        fetch(sources, places[pending...], textBytes: pendingBytes)
     }
 
     package func finish() throws(ObsError) -> SegmentInfo {
@@ -65,16 +77,14 @@ package final class LogSegmentWriter {
     /// Removes what was written.
     package func abandon() { file.abandon() }
 
-    private var isFull: Bool { block.count >= SegmentLimits.blockRowsMax || block.bytes.count >= SegmentLimits.blockBytesMax }
-
-    /// Index of a batch's stream among the segment's; a new one must follow all that came before.
-    private func streamNumber(_ batch: LogBatch, _ stream: Int, _ known: inout [Int32]) -> Int {
-        if known[stream] >= 0 {
-            precondition(Int(known[stream]) == streams.count - 1, "BUG: records written out of stream order")
-            return Int(known[stream])
+    /// Number of a source's stream among the segment's; a new one must follow all that came before.
+    private func streamNumber(_ sources: [LogBatch], _ source: Int, _ stream: Int, _ known: inout EntryNumbers) -> UInt32 {
+        if let number = known[source, stream] {
+            precondition(Int(number) == streams.count - 1, "BUG: records written out of stream order")
+            return number
         }
-        batch.bytes.withUnsafeBytes { all in
-            let labels = UnsafeRawBufferPointer(rebasing: all[batch.streams[stream].range])
+        sources[source].bytes.withUnsafeBytes { all in
+            let labels = UnsafeRawBufferPointer(rebasing: all[sources[source].streams[stream].range])
             let order = streams.last.map { last in last.withUnsafeBytes { compareLabels($0, labels) } } ?? -1
             precondition(order <= 0, "BUG: records written out of stream order")
             if order < 0 {
@@ -82,26 +92,30 @@ package final class LogSegmentWriter {
                 last = (.min, 0)
             }
         }
-        known[stream] = Int32(streams.count - 1)
-        return streams.count - 1
+        known[source, stream] = UInt32(streams.count - 1)
+        return UInt32(streams.count - 1)
     }
 
-    private func append(_ batch: LogBatch, _ row: Int, stream: Int, resource: inout [Int32], scope: inout [Int32]) {
-        batch.bytes.withUnsafeBytes { all in
-            func number(_ index: Int, _ known: inout [Int32], _ ranges: [ByteRange], _ table: inout BlockTable) -> UInt32 {
-                if known[index] < 0 {
-                    known[index] = Int32(table.intern(UnsafeRawBufferPointer(rebasing: all[ranges[index].range]), into: &block.bytes).number)
-                }
-                return UInt32(known[index])
-            }
-            let line = block.bytes.intern(UnsafeRawBufferPointer(rebasing: all[batch.line[row].range]))
-            let attributes = block.bytes.intern(UnsafeRawBufferPointer(rebasing: all[batch.attributes[row].range]))
-            block.appendRow(
-                stream: UInt32(stream), timeNanos: batch.timeNanos[row], severity: batch.severity[row], line: line, attributes: attributes,
-                traceID: batch.traceID[row], spanID: batch.spanID[row],
-                resource: number(Int(batch.resource[row]), &resource, batch.resources, &resources),
-                scope: number(Int(batch.scope[row]), &scope, batch.scopes, &scopes), flags: batch.flags[row])
-        }
+    /// Number of a source's resource or scope in the block's table.
+    private func number(
+        _ entry: Int, _ known: inout EntryNumbers, _ source: Int, of ranges: [ByteRange], _ bytes: [UInt8], _ table: inout BlockTable
+    ) -> UInt32 {
+        if let number = known[source, entry] { return number }
+        let number = bytes.withUnsafeBytes { table.intern(UnsafeRawBufferPointer(rebasing: $0[ranges[entry].range]), into: &block.bytes).number }
+        known[source, entry] = number
+        return number
+    }
+
+    /// The columns that are taken as they are.
+    private func fetch(_ sources: [LogBatch], _ places: ArraySlice<RowPlace>, textBytes: Int) {
+        block.bytes.reserveCapacity(block.bytes.count + textBytes)
+        block.timeNanos += values(of: \.timeNanos, sources, places)
+        block.severity += values(of: \.severity, sources, places)
+        block.line += texts(of: \.line, \.bytes, sources, places, into: &block.bytes)
+        block.attributes += texts(of: \.attributes, \.bytes, sources, places, into: &block.bytes)
+        block.traceID += values(of: \.traceID, sources, places)
+        block.spanID += values(of: \.spanID, sources, places)
+        block.flags += values(of: \.flags, sources, places)
     }
 
     /// Writes the block in the making and begins the next.

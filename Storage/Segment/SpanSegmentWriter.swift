@@ -30,21 +30,35 @@ package final class SpanSegmentWriter {
         file = try SegmentFileWriter(fileSystem: fileSystem, path: path, signal: .traces, draft: draft)
     }
 
-    /// Appends rows of a batch, in the order given.
-    package func add(_ batch: SpanBatch, rows: [Int]) throws(ObsError) {
-        var resourceNumbers = [Int32](repeating: -1, count: batch.resources.count)
-        var scopeNumbers = [Int32](repeating: -1, count: batch.scopes.count)
-        for row in rows {
-            let key = (batch.traceID[row], batch.startNanos[row])
-            precondition(key >= last, "BUG: spans written out of order")
-            last = key
-            if isFull {
+    /// Appends rows of the sources, in the order given.
+    package func add(_ sources: [SpanBatch], rows places: [RowPlace]) throws(ObsError) {
+        var resourceNumbers = EntryNumbers(counts: sources.map(\.resources.count))
+        var scopeNumbers = EntryNumbers(counts: sources.map(\.scopes.count))
+        /// Rows from here on have their numbers but not their columns yet, and so many bytes of text.
+        var pending = 0
+        var pendingBytes = 0
+        for (index, place) in places.enumerated() {
+            if block.resource.count >= SegmentLimits.blockRowsMax || block.bytes.count + pendingBytes >= SegmentLimits.blockBytesMax {
+                fetch(sources, places[pending..<index], textBytes: pendingBytes)
                 try cut()
-                for number in resourceNumbers.indices { resourceNumbers[number] = -1 }
-                for number in scopeNumbers.indices { scopeNumbers[number] = -1 }
+                pending = index
+                pendingBytes = 0
+                resourceNumbers.removeAll()
+                scopeNumbers.removeAll()
             }
-            append(batch, row, resource: &resourceNumbers, scope: &scopeNumbers)
+            let source = Int(place.source)
+            let row = Int(place.row)
+            let id = sources[source].traceID[row]
+            let start = sources[source].startNanos[row]
+            precondition(last.id < id || id == last.id && start >= last.start, "BUG: spans written out of order")
+            last = (id, start)
+            block.resource.append(resourceNumber(sources, source, Int(sources[source].resource[row]), &resourceNumbers))
+            block.scope.append(scopeNumber(sources, source, Int(sources[source].scope[row]), &scopeNumbers))
+            pendingBytes += Int(sources[source].name[row].count) + Int(sources[source].attributes[row].count) + Int(sources[source].events[row].count)
+            pendingBytes += Int(sources[source].links[row].count) + Int(sources[source].statusMessage[row].count) + Int(sources[source].traceState[row].count)
+            pendingBytes += Int(sources[source].dropped[row].count)
         }
+        fetch(sources, places[pending...], textBytes: pendingBytes)
     }
 
     package func finish() throws(ObsError) -> SegmentInfo {
@@ -61,36 +75,50 @@ package final class SpanSegmentWriter {
     /// Removes what was written.
     package func abandon() { file.abandon() }
 
-    private var isFull: Bool { block.count >= SegmentLimits.blockRowsMax || block.bytes.count >= SegmentLimits.blockBytesMax }
-
-    private func append(_ batch: SpanBatch, _ row: Int, resource: inout [Int32], scope: inout [Int32]) {
-        batch.bytes.withUnsafeBytes { all in
-            func text(_ range: ByteRange) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: all[range.range]) }
-            func copy(_ range: ByteRange) -> ByteRange { range.isEmpty ? .empty : block.bytes.intern(text(range)) }
-            let resourceIndex = Int(batch.resource[row])
-            if resource[resourceIndex] < 0 {
-                resource[resourceIndex] = Int32(resourceNumber(text(batch.resources[resourceIndex]), service: text(batch.services[resourceIndex])))
+    /// Number of a source's resource in the block's table. A resource determines its service, so the service is stored beside it.
+    /// The empty resource may still have one (`unknown_service`).
+    private func resourceNumber(_ sources: [SpanBatch], _ source: Int, _ entry: Int, _ known: inout EntryNumbers) -> UInt32 {
+        if let number = known[source, entry] { return number }
+        return sources[source].bytes.withUnsafeBytes { all in
+            let service = UnsafeRawBufferPointer(rebasing: all[sources[source].services[entry].range])
+            let (number, isNew) = resources.intern(UnsafeRawBufferPointer(rebasing: all[sources[source].resources[entry].range]), into: &block.bytes)
+            if isNew {
+                block.services.append(block.bytes.intern(service))
+            } else if number == 0, block.services[0].isEmpty {
+                block.services[0] = block.bytes.intern(service)
             }
-            let scopeIndex = Int(batch.scope[row])
-            if scope[scopeIndex] < 0 { scope[scopeIndex] = Int32(scopes.intern(text(batch.scopes[scopeIndex]), into: &block.bytes).number) }
-            block.appendRow(
-                traceID: batch.traceID[row], spanID: batch.spanID[row], parentID: batch.parentID[row], startNanos: batch.startNanos[row],
-                durationNanos: batch.durationNanos[row], kind: batch.kind[row], status: batch.status[row], flags: batch.flags[row],
-                name: copy(batch.name[row]), statusMessage: copy(batch.statusMessage[row]), traceState: copy(batch.traceState[row]),
-                attributes: copy(batch.attributes[row]), events: copy(batch.events[row]), links: copy(batch.links[row]), dropped: copy(batch.dropped[row]),
-                resource: UInt32(resource[resourceIndex]), scope: UInt32(scope[scopeIndex]))
+            known[source, entry] = number
+            return number
         }
     }
 
-    /// A resource determines its service, so the service is stored beside it. The empty resource may still have one (`unknown_service`).
-    private func resourceNumber(_ resource: UnsafeRawBufferPointer, service: UnsafeRawBufferPointer) -> UInt32 {
-        let (number, isNew) = resources.intern(resource, into: &block.bytes)
-        if isNew {
-            block.services.append(block.bytes.intern(service))
-        } else if number == 0, block.services[0].isEmpty {
-            block.services[0] = block.bytes.intern(service)
+    private func scopeNumber(_ sources: [SpanBatch], _ source: Int, _ entry: Int, _ known: inout EntryNumbers) -> UInt32 {
+        if let number = known[source, entry] { return number }
+        return sources[source].bytes.withUnsafeBytes { all in
+            let number = scopes.intern(UnsafeRawBufferPointer(rebasing: all[sources[source].scopes[entry].range]), into: &block.bytes).number
+            known[source, entry] = number
+            return number
         }
-        return number
+    }
+
+    /// The columns that are taken as they are.
+    private func fetch(_ sources: [SpanBatch], _ places: ArraySlice<RowPlace>, textBytes: Int) {
+        block.bytes.reserveCapacity(block.bytes.count + textBytes)
+        block.traceID += values(of: \.traceID, sources, places)
+        block.spanID += values(of: \.spanID, sources, places)
+        block.parentID += values(of: \.parentID, sources, places)
+        block.startNanos += values(of: \.startNanos, sources, places)
+        block.durationNanos += values(of: \.durationNanos, sources, places)
+        block.kind += values(of: \.kind, sources, places)
+        block.status += values(of: \.status, sources, places)
+        block.flags += values(of: \.flags, sources, places)
+        block.name += texts(of: \.name, \.bytes, sources, places, into: &block.bytes)
+        block.statusMessage += texts(of: \.statusMessage, \.bytes, sources, places, into: &block.bytes)
+        block.traceState += texts(of: \.traceState, \.bytes, sources, places, into: &block.bytes)
+        block.attributes += texts(of: \.attributes, \.bytes, sources, places, into: &block.bytes)
+        block.events += texts(of: \.events, \.bytes, sources, places, into: &block.bytes)
+        block.links += texts(of: \.links, \.bytes, sources, places, into: &block.bytes)
+        block.dropped += texts(of: \.dropped, \.bytes, sources, places, into: &block.bytes)
     }
 
     /// Writes the block in the making and begins the next.

@@ -96,7 +96,7 @@ func rows(_ batch: LogBatch) -> [LogRow] {
 func writeLogs(_ rows: [LogRow], _ disk: any FileSystem, draft: SegmentDraft = draft) throws -> SegmentInfo {
     let writer = try LogSegmentWriter(fileSystem: disk, path: path, draft: draft)
     let all = batch(rows)
-    try writer.add(all, rows: Array(0..<all.count))
+    try writer.add([all], rows: (0..<all.count).map { RowPlace(source: 0, row: UInt32($0)) })
     return try writer.finish()
 }
 
@@ -157,7 +157,7 @@ func rows(_ batch: SpanBatch) -> [SpanRow] {
 func writeSpans(_ rows: [SpanRow], _ disk: any FileSystem, draft: SegmentDraft = draft) throws -> SegmentInfo {
     let writer = try SpanSegmentWriter(fileSystem: disk, path: path, draft: draft)
     let all = batch(rows)
-    try writer.add(all, rows: Array(0..<all.count))
+    try writer.add([all], rows: (0..<all.count).map { RowPlace(source: 0, row: UInt32($0)) })
     return try writer.finish()
 }
 
