@@ -32,6 +32,21 @@ final class ObsqTests: XCTestCase {
         XCTAssertEqual(try obsq(obsd, "graph", "no_such_metric", "--fail-empty").status, 1)
     }
 
+    /// Windows longer than there are nanoseconds reach back to the beginning; times outside of them are a usage error. Neither is a trap.
+    func testTimesAtTheEnds() throws {
+        let obsd = try filled()
+        for command in [["graph", "shop_load"], ["logs"], ["traces"]] {
+            for window in [["--since", "300y"], ["--from", "now-9999y"]] {
+                let run = try Run(Place.obsq, command + window + ["--addr", obsd.http])
+                XCTAssertEqual(run.status, 0, "\(command) \(window): \(run.errors)")
+            }
+            for from in ["50000000000", "5e16", "1e300", "2262-04-11T23:47:16.9Z"] {
+                let run = try Run(Place.obsq, command + ["--from", from, "--addr", obsd.http])
+                XCTAssertEqual(run.status, 2, "\(command) \(from): \(run.errors)")
+            }
+        }
+    }
+
     func testLogs() throws {
         let obsd = try filled()
         func lines(_ arguments: String...) throws -> [String] {
