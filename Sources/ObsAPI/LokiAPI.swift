@@ -135,9 +135,7 @@ struct LokiAPI: Sendable {
 
     private func strings(_ values: [String]) -> HTTPResponse {
         success { writer in
-            writer.beginArray()
-            for value in values { writer.string(value) }
-            writer.endArray()
+            writer.strings(values)
         }
     }
 
@@ -165,40 +163,22 @@ struct LokiAPI: Sendable {
                 writer.member("resultType", "matrix")
                 writer.key("result")
                 writer.beginArray()
-                for one in series { writeMetric(one.labels, Array(zip(one.timesMillis, one.values)), many: true, &writer) }
+                for one in series { writer.series(one.labels, one.timesMillis, one.values) }
                 writer.endArray()
             case .vector(let samples):
                 writer.member("resultType", "vector")
                 writer.key("result")
                 writer.beginArray()
-                for sample in samples { writeMetric(sample.labels, [(sample.timeMillis, sample.value)], many: false, &writer) }
+                for sample in samples { writer.sample(sample.labels, sample.timeMillis, sample.value) }
                 writer.endArray()
             case .scalar(let value):
                 writer.member("resultType", "scalar")
                 writer.key("result")
-                writePoint(timeNanos / nanosPerMilli, value, &writer)
+                writer.point(floorDivide(timeNanos, nanosPerMilli), formatSampleValue(value))
             }
             writeStatistics(context, entries: result.entryCount, &writer)
             writer.endObject()
         }
-    }
-
-    private func writeMetric(_ labels: Labels, _ points: [(Int64, Double)], many: Bool, _ writer: inout JSONWriter) {
-        writer.beginObject()
-        writer.key("metric")
-        writer.labels(labels)
-        writer.key(many ? "values" : "value")
-        if many { writer.beginArray() }
-        for (time, value) in points { writePoint(time, value, &writer) }
-        if many { writer.endArray() }
-        writer.endObject()
-    }
-
-    private func writePoint(_ timeMillis: Int64, _ value: Double, _ writer: inout JSONWriter) {
-        writer.beginArray()
-        writer.seconds(millis: timeMillis)
-        writer.string(formatSampleValue(value))
-        writer.endArray()
     }
 
     /// The members clients show; the rest of Loki's statistics describe parts we do not have.

@@ -200,9 +200,7 @@ struct PrometheusAPI: Sendable {
         data(&writer)
         for (name, texts) in [("warnings", warnings), ("infos", infos)] where !texts.isEmpty {
             writer.key(name)
-            writer.beginArray()
-            for text in texts.prefix(10) { writer.string(text) }
-            writer.endArray()
+            writer.strings(texts.prefix(10))
         }
         writer.endObject()
         return .json(200, writer.bytes)
@@ -211,48 +209,26 @@ struct PrometheusAPI: Sendable {
 
 /// `"resultType":…,"result":…` of a value.
 func writePromQLValue(_ value: PromQLValue, _ writer: inout JSONWriter) {
-    func point(_ timeMillis: Int64, _ text: String) {
-        writer.beginArray()
-        writer.seconds(millis: timeMillis)
-        writer.string(text)
-        writer.endArray()
-    }
     switch value {
     case .scalar(let time, let number):
         writer.member("resultType", "scalar")
         writer.key("result")
-        point(time, formatSampleValue(number))
+        writer.point(time, formatSampleValue(number))
     case .string(let time, let text):
         writer.member("resultType", "string")
         writer.key("result")
-        point(time, text)
+        writer.point(time, text)
     case .vector(let samples):
         writer.member("resultType", "vector")
         writer.key("result")
         writer.beginArray()
-        for sample in samples {
-            writer.beginObject()
-            writer.key("metric")
-            writer.labels(sample.labels)
-            writer.key("value")
-            point(sample.timeMillis, formatSampleValue(sample.value))
-            writer.endObject()
-        }
+        for sample in samples { writer.sample(sample.labels, sample.timeMillis, sample.value) }
         writer.endArray()
     case .matrix(let series):
         writer.member("resultType", "matrix")
         writer.key("result")
         writer.beginArray()
-        for one in series {
-            writer.beginObject()
-            writer.key("metric")
-            writer.labels(one.labels)
-            writer.key("values")
-            writer.beginArray()
-            for (time, number) in zip(one.timesMillis, one.values) { point(time, formatSampleValue(number)) }
-            writer.endArray()
-            writer.endObject()
-        }
+        for one in series { writer.series(one.labels, one.timesMillis, one.values) }
         writer.endArray()
     }
 }

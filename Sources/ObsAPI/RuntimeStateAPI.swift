@@ -45,9 +45,7 @@ struct RuntimeStateAPI: Sendable {
             success { writer in
                 writer.beginObject()
                 writer.key("scrapePools")
-                writer.beginArray()
-                for pool in pools { writer.string(pool) }
-                writer.endArray()
+                writer.strings(pools)
                 writer.endObject()
             })
     }

@@ -53,9 +53,7 @@ struct TracesAPI: Sendable {
     func tempoTagNames(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         tagNames(request, responder) { writer, scopes in
             writer.key("tagNames")
-            writer.beginArray()
-            for name in Set(scopes.flatMap(\.names)).sorted() { writer.string(name) }
-            writer.endArray()
+            writer.strings(Set(scopes.flatMap(\.names)).sorted())
         }
     }
 
@@ -67,9 +65,7 @@ struct TracesAPI: Sendable {
                 writer.beginObject()
                 writer.member("name", scope.scope.rawValue)
                 writer.key("tags")
-                writer.beginArray()
-                for name in scope.names { writer.string(name) }
-                writer.endArray()
+                writer.strings(scope.names)
                 writer.endObject()
             }
             writer.endArray()
@@ -101,9 +97,7 @@ struct TracesAPI: Sendable {
         services.query(request, responder, .jaeger) { context throws(ObsError) in
             let names = try services.traceQL.services(startNanos: .min, endNanos: .max, context: context)
             return jaeger(total: names.count) { writer in
-                writer.beginArray()
-                for name in names { writer.string(name) }
-                writer.endArray()
+                writer.strings(names)
             }
         }
     }
@@ -113,9 +107,7 @@ struct TracesAPI: Sendable {
             let service = request.pathParameters["service"] ?? ""
             let names = Set(try services.traceQL.operations(service: service, startNanos: .min, endNanos: .max, context: context).map(\.name)).sorted()
             return jaeger(total: names.count) { writer in
-                writer.beginArray()
-                for name in names { writer.string(name) }
-                writer.endArray()
+                writer.strings(names)
             }
         }
     }
