@@ -19,7 +19,7 @@ struct AdminAPI: Sendable {
     }
 
     func reload(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        let accepted = services.queries.submit {
+        let accepted = services.operations.submit {
             if let error = services.lifecycle.reload() {
                 responder.send(.text(500, "failed to reload config: \(error)\n"))
             } else {
@@ -31,7 +31,7 @@ struct AdminAPI: Sendable {
 
     /// Before a copy of the data folder is made, and in tests: memory to segments now. Answers when it is done.
     func flush(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        let accepted = services.queries.submit {
+        let accepted = services.operations.submit {
             do throws(ObsError) {
                 try services.store.flush()
                 responder.send(.text(200, ""))

@@ -23,13 +23,16 @@ package struct Services: Sendable {
     package var scrapes: ScrapeManager
     /// Queries run here, never on a connection's thread.
     package var queries: WorkerPool
+    /// Reloads and flushes run here, one at a time, so that slow queries cannot hold them up.
+    package var operations: WorkerPool
     package var lifecycle: Lifecycle
     package var build: BuildInfo
 
     package init(
         clock: any Clock, limits: Limits, authenticator: Authenticator, pipeline: IngestPipeline, tails: TailHub, reader: any Reader,
         store: any StoreAdministration,
-        promQL: PromQLEngine, logQL: LogQLEngine, traceQL: TraceQLEngine, rules: RuleManager, scrapes: ScrapeManager, queries: WorkerPool, lifecycle: Lifecycle,
+        promQL: PromQLEngine, logQL: LogQLEngine, traceQL: TraceQLEngine, rules: RuleManager, scrapes: ScrapeManager, queries: WorkerPool,
+        operations: WorkerPool, lifecycle: Lifecycle,
         build: BuildInfo
     ) {
         self.clock = clock
@@ -45,6 +48,7 @@ package struct Services: Sendable {
         self.rules = rules
         self.scrapes = scrapes
         self.queries = queries
+        self.operations = operations
         self.lifecycle = lifecycle
         self.build = build
     }

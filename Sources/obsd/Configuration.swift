@@ -29,6 +29,8 @@ struct Configuration {
         limits.queryConcurrency = try flags.int("query-concurrency")
         limits.requestBytesMax = try flags.int("request-bytes-max")
         limits.decodedBytesMax = try flags.int("decoded-bytes-max")
+        // Batches hold texts as 32-bit ranges.
+        guard limits.decodedBytesMax <= 1 << 30 else { throw ObsError(.badInput, "flag --decoded-bytes-max: at most 1073741824 (1 GiB)") }
         tls = try Self.tlsIdentity(flags)
         authenticator = try Self.authenticator(flags)
         try Self.refuseOpenListeners(flags, tls: tls)

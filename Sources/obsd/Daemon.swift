@@ -21,6 +21,7 @@ final class Daemon: Sendable {
     private let scrapes: ScrapeManager
     private let rules: RuleManager
     private let queries: WorkerPool
+    private let operations: WorkerPool
     private let file: Mutex<FileConfiguration>
     /// Reloads one at a time, whoever asks.
     private let reloading = Mutex(())
@@ -42,6 +43,7 @@ final class Daemon: Sendable {
         let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock)
         let sink = SampleSink(pipeline: pipeline)
         let promQL = PromQLEngine(reader: engine, options: PromQLOptions())
+        operations = WorkerPool(name: "operation", threads: 1, queueMax: 16)
         queries = WorkerPool(name: "query", threads: limits.queryConcurrency, queueMax: limits.queryQueueMax)
         scrapes = ScrapeManager(sink: sink, clock: clock, userAgent: "obsd/\(Obsd.build.version)")
         rules = RuleManager(
@@ -51,6 +53,7 @@ final class Daemon: Sendable {
             clock: clock, limits: limits, authenticator: configuration.authenticator, pipeline: pipeline, tails: tails, reader: engine, store: engine,
             promQL: promQL,
             logQL: LogQLEngine(reader: engine), traceQL: TraceQLEngine(reader: engine), rules: rules, scrapes: scrapes, queries: queries,
+            operations: operations,
             lifecycle: lifecycle(),
             build: Obsd.build)
         ProcessMetrics.register(store: engine, build: Obsd.build.version)
@@ -159,6 +162,7 @@ final class Daemon: Sendable {
         tails.stop()
         for server in servers.withLock({ $0 }) { server.stop(drainMillis: Self.drainMillis) }
         queries.stop()
+        operations.stop()
         engine.close()
         DiagnosticLog.info("stopped")
     }

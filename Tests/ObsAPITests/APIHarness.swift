@@ -49,6 +49,7 @@ final class API {
             traceQL: TraceQLEngine(reader: store),
             rules: RuleManager(querier: PromQLQuerier(engine: promQL, limits: limits, clock: clock), sink: sink, clock: clock),
             scrapes: ScrapeManager(sink: sink, clock: clock), queries: WorkerPool(name: "query", threads: 2, queueMax: 16),
+            operations: WorkerPool(name: "operation", threads: 1, queueMax: 16),
             lifecycle: Lifecycle(notReady: { notReady }, reload: { ObsError(.badInput, "bad file", place: "obsd.yml:3") }, configuration: { "global: {}\n" }),
             build: BuildInfo(version: "1.2.3", revision: "abc"))
         routes = Routes(services)
