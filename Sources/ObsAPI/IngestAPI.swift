@@ -9,6 +9,9 @@ internal import ObsWire
 struct IngestAPI: Sendable {
     let services: Services
 
+    /// Stream labels one request may name; streams of more would be no streams.
+    private static let streamFieldsMax = 64
+
     /// Prometheus remote write 1.0 (contract prometheus.md §5).
     func remoteWrite(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let type = request.header("content-type") ?? ""
@@ -36,6 +39,12 @@ struct IngestAPI: Sendable {
 
     /// NDJSON or a JSON array (contract other-ingest.md §10).
     func jsonLines(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        // Each field is looked for in each object: thousands of them would keep a thread busy for seconds.
+        let streamFields = request.parameters.all("_stream_fields").reduce(0) { $0 + $1.split(separator: ",").count }
+        guard streamFields <= Self.streamFieldsMax else {
+            let reason = "\(streamFields) _stream_fields are more than \(Self.streamFieldsMax)"
+            return responder.send(HTTPResponse(ObsError(.badInput, reason), .native))
+        }
         ingest(request, responder, .jsonLines, compression: request.header("content-encoding"), .native, parameters: request.rawQuery) { summary in
             var writer = JSONWriter()
             writer.beginObject()

@@ -179,6 +179,10 @@ final class IngestAPITests: XCTestCase {
 
     func testJSONLinesNameTheBadOnes() throws {
         let api = try API()
+        let fields = (0..<65).map { "f\($0)" }.joined(separator: ",")
+        assertAnswer(
+            api.post("/insert/jsonline?_stream_fields=\(fields)", json, #"{"msg":"one"}"#), 400, #"{"error":"65 _stream_fields are more than 64"}"#)
+
         let some = api.post("/insert/jsonline", json, "{\"msg\":\"one\"}\nnonsense\n{\"msg\":\"two\"}\n")
         XCTAssertEqual(some.status, 207)
         XCTAssert(some.text.hasPrefix(#"{"accepted":2,"rejected":1,"errors":[{"line":2,"error":""#), some.text)
