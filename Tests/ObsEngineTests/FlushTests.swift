@@ -109,6 +109,13 @@ final class FlushTests: EngineTestCase {
             again.close()
             XCTAssertEqual(segments(disk).filter { $0.contains("/metrics/") }, members)
         }
+        // Whole groups, and the file that was flushed is the newest there is: its records are passed over one by one.
+        for path in logFiles(disk) { disk.erase(path) }
+        for (path, bytes) in logged { try disk.writeAtomically(path, bytes) }
+        let again = try open(root, disk)
+        XCTAssertEqual(try readLogs(again).lines, ["one"])
+        XCTAssertEqual(again.status().signals.map { $0.headRows + $0.segmentRows }, [3, 1, 0])
+        again.close()
     }
 
     func testCatalogueIsDerived() throws {
