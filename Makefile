@@ -38,7 +38,8 @@ lint:
 demo: build
 	examples/shop/demo
 
-bench: deps-test
+bench: deps
+	@deploy/deps bench
 	Benchmarks/run
 
 proto:

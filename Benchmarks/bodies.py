@@ -155,6 +155,37 @@ def remote_write(path, samples):
     return series * steps
 
 
+def new_series(path, samples, series_a_body=1000):
+    """Series seen three times, a minute apart, and never again: containers of short-lived pods, some 200 bytes of labels each."""
+    r = random.Random(4)
+    series = samples // 3
+    containers = [f"{r.getrandbits(64):016x}{i:08x}" for i in range(series)]
+    out, template = BodyFile(path), None
+    for step in range(3):
+        stamp = b"\x10" + varint((BASE + step * 60) * 1000)
+        for first in range(0, series - series_a_body + 1, series_a_body):
+            raw, varying = bytearray(), []
+            for i in range(first, first + series_a_body):
+                labels = {"__name__": "container_memory_working_set_bytes", "cluster": "eu-west-1a", "container": SERVICES[i % 8].ljust(8, "s"), "id": containers[i],
+                          "job": "kubelet", "metrics_path": "/metrics/cadvisor", "namespace": "shop", "node": f"node-{i % 50:02d}", "pod": f"worker-{containers[i][-8:]}"}
+                body, places = b"", []
+                for key, value in labels.items():
+                    pair = field(1, text(1, key) + text(2, value))
+                    body += pair
+                    if key in ("container", "id", "node", "pod"):
+                        places.append((len(body) - len(value), len(body)))
+                sample = field(2, b"\x09" + struct.pack("<d", r.randrange(10**6) * 4096) + stamp)
+                whole = field(1, body + sample)
+                start = len(raw) + len(whole) - len(body) - len(sample)
+                raw += whole
+                varying += [(start + a, start + b) for a, b in places] + [(len(raw) - 15, len(raw) - 7), (len(raw) - 6, len(raw))]
+            raw = bytes(raw)
+            if first == 0 and step == 0:
+                template = SnappyTemplate(raw, varying)
+            out.add(template.compress(raw) if template.size == len(raw) else snappy_literal(raw))
+    return series // series_a_body * series_a_body * 3
+
+
 # MARK: logs
 
 SERVICES = "gateway checkout cart catalog payment shipping search email".split()
