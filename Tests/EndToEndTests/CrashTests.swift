@@ -1,6 +1,6 @@
 // What was acknowledged survives `kill -9`, and nothing is stored twice.
 //
-// Writers of every protocol number what they send and remember which requests were answered. The daemon is killed at a moment nobody chose, twenty times on one
+// Writers of every protocol number what they send and remember which requests were answered. The daemon is killed at a moment nobody chose, again and again on one
 // data folder, while another thread asks for flushes, so that kills also hit segments being written and logs being deleted. After every start:
 //  - a record of an acknowledged request is there, exactly once;
 //  - a record of a request without an answer is there once or not at all, and a request is there whole or not at all (it is one record of the log);
@@ -14,7 +14,8 @@ import ObsWire
 import XCTest
 
 final class CrashTests: XCTestCase {
-    private static let rounds = 20
+    /// `OBS_CRASH_ROUNDS=100 swift test --filter CrashTests` for the long run.
+    private static let rounds = Int(ProcessInfo.processInfo.environment["OBS_CRASH_ROUNDS"] ?? "") ?? 20
 
     func testNothingAcknowledgedIsLostAndNothingDoubled() throws {
         let folder = try TemporaryFolder()
