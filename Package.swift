@@ -19,8 +19,8 @@ func module(_ name: String, path: String? = nil, exclude: [String] = [], _ depen
     .target(name: name, dependencies: dependencies, path: path ?? "Sources/\(name)", exclude: exclude, swiftSettings: settings)
 }
 
-func tests(_ name: String, exclude: [String] = [], _ dependencies: [Target.Dependency]) -> Target {
-    .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", exclude: exclude, swiftSettings: settings)
+func tests(_ name: String, path: String? = nil, exclude: [String] = [], _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, path: "Tests/\(path ?? name)", exclude: exclude, swiftSettings: settings)
 }
 
 let package = Package(
@@ -93,7 +93,7 @@ let package = Package(
         .target(name: "ObsSDK", swiftSettings: settings),
 
         // tests
-        .target(name: "ObsTestSupport", dependencies: ["ObsCore", "ObsStore"], path: "Tests/ObsTestSupport", swiftSettings: settings),
+        .target(name: "ObsTestSupport", dependencies: ["ObsCore", "ObsStore", "ObsDisk"], path: "Tests/ObsTestSupport", swiftSettings: settings),
         tests("ObsCoreTests", ["ObsCore"]),
         tests("ObsCompressTests", ["ObsCore", "ObsCompress"]),
         tests("ObsRegexTests", ["ObsCore", "ObsRegex"]),
@@ -108,6 +108,7 @@ let package = Package(
         tests("ObsSegmentTests", ["ObsCore", "ObsSegment", "ObsDisk", "ObsStore", "ObsTestSupport"]),
         tests("ObsIndexTests", ["ObsCore", "ObsIndex"]),
         tests("ObsEngineTests", ["ObsCore", "ObsStore", "ObsEngine", "ObsDisk", "ObsTestSupport"]),
+        tests("SimulationTests", path: "Simulation", ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsTestSupport"]),
         tests("ObsPromQLTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsTestSupport"]),
         tests("ObsLogQLTests", ["ObsCore", "ObsStore", "ObsLogQL", "ObsTestSupport"]),
         tests("ObsTraceQLTests", ["ObsCore", "ObsStore", "ObsTraceQL", "ObsTestSupport"]),

@@ -136,7 +136,7 @@ final class LocalReadableFile: ReadableFile {
             } else if got == 0 {
                 throw shortFile(offset + done)
             } else if errno != EINTR {
-                throw systemError("read", path)
+                throw systemError("read", path, place: "\(path):\(offset + done)")
             }
         }
     }

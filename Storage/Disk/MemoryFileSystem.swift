@@ -8,7 +8,13 @@ internal import Synchronization
 package final class MemoryFileSystem: FileSystem {
     fileprivate final class Node: @unchecked Sendable {  // content is only touched under the disk's lock
         var bytes: [UInt8] = []
-        var syncedBytes: [UInt8] = []
+        /// Bytes from the beginning that are on the device for certain.
+        var synced = 0
+
+        init(_ bytes: [UInt8] = [], synced: Int = 0) {
+            self.bytes = bytes
+            self.synced = synced
+        }
     }
 
     fileprivate struct State {
@@ -25,8 +31,11 @@ package final class MemoryFileSystem: FileSystem {
 
     package init() {}
 
-    /// Bytes of all files together; writes past it fail as on a full disk.
+    /// Bytes of all files together; writes past it fail as on a full disk. `.max` for no bound.
     package func setCapacity(bytes: Int) { state.withLock { $0.capacityBytes = bytes } }
+
+    /// Bytes that still fit; nil for no bound.
+    package func setRoom(_ bytes: Int?) { state.withLock { state in state.capacityBytes = bytes.map { state.usedBytes + $0 } ?? .max } }
 
     /// Lets that many further changes (creations, appends, syncs, renames, removals) pass; all after them fail.
     package func failChanges(after count: Int) { state.withLock { $0.operationsLeft = count } }
@@ -39,10 +48,7 @@ package final class MemoryFileSystem: FileSystem {
         state.withLock { state in
             var nodes: [String: Node] = [:]
             for (name, node) in state.durableNames {
-                let survivor = Node()
-                survivor.bytes = node.syncedBytes
-                survivor.syncedBytes = node.syncedBytes
-                nodes[name] = survivor
+                nodes[name] = Node(Array(node.bytes.prefix(node.synced)), synced: node.synced)
             }
             state.names = nodes
             state.durableNames = nodes
@@ -56,12 +62,92 @@ package final class MemoryFileSystem: FileSystem {
 
     package func setContent(_ path: String, _ bytes: [UInt8]) {
         state.withLock { state in
-            let node = Node()
-            node.bytes = bytes
-            node.syncedBytes = bytes
+            let node = Node(bytes, synced: bytes.count)
             state.names[path] = node
             state.durableNames[path] = node
         }
+    }
+
+    /// Paths of all files, sorted.
+    package var paths: [String] { state.withLock { $0.names.keys.sorted() } }
+
+    /// Makes a file vanish behind the store's back.
+    package func erase(_ path: String) {
+        state.withLock {
+            $0.names[path] = nil
+            $0.durableNames[path] = nil
+        }
+    }
+
+    /// The disk as a killed process leaves it at this moment, under another root: all that was written is there, synced or not. This one goes on undisturbed,
+    /// so that a test may take a copy at any call and look at it later.
+    package func afterKill(from root: String, to newRoot: String) -> MemoryFileSystem {
+        survivors(from: root, to: newRoot) { names, durableNames in
+            var copies: [ObjectIdentifier: Node] = [:]
+            func copy(_ node: Node) -> Node {
+                if let known = copies[ObjectIdentifier(node)] { return known }
+                let fresh = Node(node.bytes, synced: node.synced)
+                copies[ObjectIdentifier(node)] = fresh
+                return fresh
+            }
+            return (names.mapValues(copy), durableNames.mapValues(copy))
+        }
+    }
+
+    /// The disk as a power cut leaves it at this moment, under another root: what was synced is there, of the rest any part. Appended bytes may be lost from
+    /// anywhere on, or any of their sectors may be zeros or what lay there before; a changed name may be old or new.
+    package func afterPowerCut(from root: String, to newRoot: String, using random: inout some RandomNumberGenerator) -> MemoryFileSystem {
+        let choices = state.withLock { state in
+            var choices: [(path: String, node: Node)] = []
+            for path in Set(state.names.keys).union(state.durableNames.keys).sorted() {
+                let isNew = state.names[path] === state.durableNames[path] || Bool.random(using: &random)
+                guard let node = isNew ? state.names[path] : state.durableNames[path] else { continue }
+                let bytes = node.bytes.prefix(node.synced) + torn(node.bytes, from: node.synced, &random)
+                choices.append((path, Node(Array(bytes), synced: bytes.count)))
+            }
+            return choices
+        }
+        return survivors(from: root, to: newRoot) { _, _ in
+            let names = Dictionary(uniqueKeysWithValues: choices.map { ($0.path, $0.node) })
+            return (names, names)
+        }
+    }
+
+    /// What is left of bytes that were written and not synced.
+    private func torn(_ bytes: [UInt8], from start: Int, _ random: inout some RandomNumberGenerator) -> [UInt8] {
+        guard start < bytes.count, Int.random(in: 0..<4, using: &random) > 0 else { return [] }
+        var rest = Array(bytes[start..<Int.random(in: start...bytes.count, using: &random)])
+        guard Bool.random(using: &random) else { return rest }
+        // Sectors lie where they do from the file's beginning; one that is partly synced is whole.
+        var sector = (start + 511) / 512 * 512 - start
+        while sector < rest.count {
+            let end = min(sector + 512, rest.count)
+            switch Int.random(in: 0..<4, using: &random) {
+            case 0: for index in sector..<end { rest[index] = 0 }
+            case 1: for index in sector..<end { rest[index] = .random(in: 0...255, using: &random) }
+            default: break
+            }
+            sector = end
+        }
+        return rest
+    }
+
+    private func survivors(
+        from root: String, to newRoot: String, _ pick: ([String: Node], [String: Node]) -> (names: [String: Node], durableNames: [String: Node])
+    ) -> MemoryFileSystem {
+        func moved(_ path: String) -> String { path.hasPrefix(root) ? newRoot + path.dropFirst(root.count) : path }
+        func moved(_ nodes: [String: Node]) -> [String: Node] { Dictionary(uniqueKeysWithValues: nodes.map { (moved($0.key), $0.value) }) }
+        let survived = MemoryFileSystem()
+        state.withLock { present in
+            let picked = pick(present.names, present.durableNames)
+            let folders = Set(present.folders.map(moved))
+            survived.state.withLock { state in
+                state.names = moved(picked.names)
+                state.durableNames = moved(picked.durableNames)
+                state.folders = folders
+            }
+        }
+        return survived
     }
 
     package func open(_ path: String) throws(ObsError) -> any ReadableFile {
@@ -132,7 +218,7 @@ package final class MemoryFileSystem: FileSystem {
         try change { state in
             guard let node = state.names[path] else { return }
             node.bytes = Array(node.bytes.prefix(size)) + [UInt8](repeating: 0, count: max(0, size - node.bytes.count))
-            node.syncedBytes = node.bytes
+            node.synced = node.bytes.count
         }
     }
 
@@ -215,7 +301,7 @@ private final class MemoryWritableFile: WritableFile, @unchecked Sendable {  // 
         size += bytes.count
     }
 
-    func sync() throws(ObsError) { try disk.change { _ in node.syncedBytes = node.bytes } }
+    func sync() throws(ObsError) { try disk.change { _ in node.synced = node.bytes.count } }
 
     func close() throws(ObsError) {}
 }

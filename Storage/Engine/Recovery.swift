@@ -92,13 +92,20 @@ struct Recovery {
             }
         }
         var removed: [SegmentInfo] = []
+        var unsynced: Set<String> = []
         for signal in Signal.allCases {
             let logged = Set(try WALFile.list(shared.fileSystem, shared.layout, signal).map(\.firstSequence))
             // Log files are removed oldest first: the first one's presence means that all are there.
-            for (group, present) in members where group.signal == signal && present.count < group.count && logged.contains(group.firstSequence) {
-                removed += present
+            for (group, present) in members where group.signal == signal && logged.contains(group.firstSequence) {
+                if present.count < group.count {
+                    removed += present
+                } else {
+                    unsynced.formUnion(present.map { DiskLayout.folder(of: shared.path(of: $0)) })
+                }
             }
         }
+        // The last run may have been killed between a rename and the sync of the folder. The log goes next: the names must be durable before.
+        for folder in unsynced.sorted() { try shared.fileSystem.syncDirectory(folder) }
         guard !removed.isEmpty else { return infos }
         for info in removed {
             try shared.fileSystem.remove(shared.path(of: info))
@@ -174,7 +181,11 @@ struct Recovery {
                 guard try reader.skipDamage() else { break }
             }
         }
-        guard reader.tornBytes > 0 else { return true }
+        guard reader.tornBytes > 0 else {
+            // A killed process leaves written records unsynced. From here on the file has a successor and is right to the end, also after a power cut.
+            if isLast { try shared.fileSystem.truncate(file.path, to: reader.size) }
+            return true
+        }
         DiagnosticLog.info("write-ahead log ended within an unacknowledged write, cut off", [("path", file.path), ("bytes", "\(reader.tornBytes)")])
         if reader.position == 0 {
             try shared.fileSystem.remove(file.path)

@@ -61,7 +61,11 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
                 ("millis", "\((shared.clock.monotonicNanos() - began) / nanosPerMilli)"),
             ])
         shared.gate.checkDisk()
-        startThread("maintenance", stackBytes: 8 << 20) { [self] in maintain() }
+        if shared.configuration.maintainsItself {
+            startThread("maintenance", stackBytes: 8 << 20) { [self] in maintain() }
+        } else {
+            threads.update { $0.isStopped = true }
+        }
     }
 
     /// Flushes what is due, drops what is old, watches the disk.

@@ -7,12 +7,12 @@ import XCTest
 
 /// Heads become segments: what was readable before is readable after, once, wherever it lies and whatever is restarted in between.
 final class FlushTests: EngineTestCase {
-    private func segments(_ disk: SimulatedDisk) -> [String] { disk.paths.filter { $0.hasSuffix(".seg") } }
-    private func logFiles(_ disk: SimulatedDisk) -> [String] { disk.paths.filter { $0.hasSuffix(".wal") } }
+    private func segments(_ disk: FaultyFileSystem) -> [String] { disk.paths.filter { $0.hasSuffix(".seg") } }
+    private func logFiles(_ disk: FaultyFileSystem) -> [String] { disk.paths.filter { $0.hasSuffix(".wal") } }
 
     func testFlushMovesEverything() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk)
         try write(engine, (0..<200).map { ("a\($0 % 7)", Int64($0) * 1000, Double($0)) }.shuffled())
         _ = try engine.appendAndWait(logBatch((0..<50).map { (["app": "x\($0 % 3)"], Int64($0), "line \($0)") }), origin: origin())
@@ -44,7 +44,7 @@ final class FlushTests: EngineTestCase {
     }
 
     func testRetriesAcrossAFlushComeOnce() throws {
-        let engine = try open(makeRoot(), SimulatedDisk())
+        let engine = try open(makeRoot(), FaultyFileSystem())
         let logs = logBatch([(["a": "b"], 5, "same"), (["a": "b"], 6, "other"), (["a": "b"], 6, "other")], identified: true)
         let spans = spanBatch([(1, 1, "s", "n", 10, 1), (1, 2, "s", "n", 10, 1)])
         for _ in 0..<3 {
@@ -64,7 +64,7 @@ final class FlushTests: EngineTestCase {
 
     func testDaysAndTenantsGetTheirSegments() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk)
         // A backfill of fifty years shares a segment; a day with much data has its own.
         try write(engine, (0..<600).map { ("a", Int64($0) * 30 * 86_400_000, 1) }, tenant: "x")
@@ -89,7 +89,7 @@ final class FlushTests: EngineTestCase {
 
     func testInterruptedFlushIsUndoneAndReplayed() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk)
         for tenant in ["x", "y", "z"] { try write(engine, [("a", 1, 1)], tenant: tenant) }
         _ = try engine.appendAndWait(logBatch([([:], 1, "one")]), origin: origin())
@@ -120,7 +120,7 @@ final class FlushTests: EngineTestCase {
 
     func testCatalogueIsDerived() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk)
         try write(engine, [("a", 1, 1)])
         engine.close()
@@ -145,7 +145,7 @@ final class FlushTests: EngineTestCase {
     /// Out of descriptors, or started once as another user: the segments are well and stay where they are.
     func testSegmentThatCannotBeOpenedIsNoDamage() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk)
         try write(engine, [("a", 1, 1)])
         engine.close()
@@ -162,7 +162,7 @@ final class FlushTests: EngineTestCase {
 
     func testDamagedSegmentIsSetAsideAndTheRestServes() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk)
         try write(engine, [("a", 1, 1)], tenant: "x")
         try write(engine, [("a", 1, 2)], tenant: "y")
@@ -189,7 +189,7 @@ final class FlushTests: EngineTestCase {
 
     func testRetentionDropsWholeSegmentsOnceUnread() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk, retentionMillis: 2 * 86_400_000)
         let now = clock.nowMillis()
         try write(engine, [("a", now, 1)])
@@ -219,7 +219,7 @@ final class FlushTests: EngineTestCase {
 
     func testFullDiskRefusesAndRecovers() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk) { $0.freeBytesMin = 0 }
         try write(engine, [("a", 1, 1)])
         disk.setRoom(10)
@@ -248,7 +248,7 @@ final class FlushTests: EngineTestCase {
     }
 
     func testHeadMemoryIsBounded() throws {
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(makeRoot(), disk) { $0.headBytesMax = 2 << 20 }
         disk.setRoom(nil)
         var refused = false

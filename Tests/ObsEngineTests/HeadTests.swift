@@ -9,7 +9,7 @@ final class HeadTests: EngineTestCase {
     /// Runs `check` on the live engine and on one opened from what a power cut leaves.
     private func twice(_ fill: (StorageEngine) throws -> Void, _ check: (StorageEngine) throws -> Void) throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk)
         try fill(engine)
         try check(engine)
@@ -65,7 +65,7 @@ final class HeadTests: EngineTestCase {
 
     func testTooOldAndAnyAge() throws {
         let now = clock.nowMillis()
-        let engine = try open(makeRoot(), SimulatedDisk(), retentionMillis: 1000)
+        let engine = try open(makeRoot(), FaultyFileSystem(), retentionMillis: 1000)
         XCTAssertEqual(try write(engine, [("a", now, 1), ("a", now - 1000, 2), ("a", now - 1001, 3)]).rejected, 1)
         XCTAssertEqual(
             try engine.appendAndWait(logBatch([([:], (now - 2000) * 1_000_000, "old"), ([:], now * 1_000_000, "new")]), origin: origin()).accepted, 1)
@@ -77,7 +77,7 @@ final class HeadTests: EngineTestCase {
     }
 
     func testLabelLimits() throws {
-        let engine = try open(makeRoot(), SimulatedDisk()) { $0.limits.labelsMax = 2 }
+        let engine = try open(makeRoot(), FaultyFileSystem()) { $0.limits.labelsMax = 2 }
         var batch = MetricBatch()
         batch.append(Labels([("__name__", "a"), ("b", "c"), ("d", "e")]), timeMillis: 1, value: 1)
         batch.append(Labels([("__name__", "a")]), timeMillis: 1, value: 1)
@@ -204,7 +204,7 @@ final class HeadTests: EngineTestCase {
     }
 
     func testLimitsOfQueries() throws {
-        let engine = try open(makeRoot(), SimulatedDisk())
+        let engine = try open(makeRoot(), FaultyFileSystem())
         try write(engine, (0..<100).map { ("a", $0, 1) })
         var limits = Limits()
         limits.querySamplesMax = 50
@@ -217,7 +217,7 @@ final class HeadTests: EngineTestCase {
 
     func testLockKeepsOthersOut() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk)
         XCTAssertThrowsError(try open(root, disk)) { XCTAssertEqual(($0 as? ObsError)?.code, .unavailable) }
         engine.close()

@@ -15,7 +15,7 @@ final class PowerCutTests: EngineTestCase {
 
     func testPowerCuts() throws {
         let root = makeRoot()
-        let disk = SimulatedDisk()
+        let disk = FaultyFileSystem()
         let engine = try open(root, disk) { $0.walFileBytesMax = 20_000 }
         let acknowledged = Monitor(Acknowledged())
         let running = Monitor((writers: 4, stop: false))
@@ -92,7 +92,7 @@ final class PowerCutTests: EngineTestCase {
         for seed in 0..<4 as Range<UInt64> {
             var random = SplitMix(state: seed)
             let root = makeRoot()
-            let disk = SimulatedDisk()
+            let disk = FaultyFileSystem()
             var engine = try open(root, disk)
             let model = InMemoryStore()
             for step in 0..<120 {
