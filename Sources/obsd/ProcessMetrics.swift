@@ -28,6 +28,16 @@ enum ProcessMetrics {
                 store.status().signals.first { $0.signal == signal }.map(value) ?? 0
             }
         }
+        let counts: [(String, String, @Sendable (StoreStatus.SignalStatus) -> Double)] = [
+            ("obs_flushed_bytes_total", "Bytes of segment files written from memory.", { Double($0.flushedBytes) }),
+            ("obs_merged_bytes_total", "Bytes of segment files written by merging others.", { Double($0.mergedBytes) }),
+            ("obs_merges_total", "Merges of segment files.", { Double($0.merges) }),
+        ]
+        for (name, help, value) in counts {
+            SelfMetrics.counter(name, help: help, labels: Labels([("signal", signal.rawValue)])) {
+                store.status().signals.first { $0.signal == signal }.map(value) ?? 0
+            }
+        }
     }
 
     private static func residentBytes() -> Double {

@@ -40,8 +40,10 @@ package struct EngineConfiguration: Sendable {
     /// Appends are refused with less free space than this: what a flush and a merge need to give space back.
     package var freeBytesMin: Int64 = 1 << 30
     package var limits = Limits()
-    /// Whether the engine flushes, drops and watches by itself, on a thread of its own; a simulation does these things when its schedule says so.
+    /// Whether the engine flushes, merges, drops and watches by itself, on threads of its own; a simulation does these things when its schedule says so.
     package var maintainsItself = true
+    /// Which segments are merged.
+    var merge = MergePolicy()
 
     package init(dataDirectory: String, retentionMillis: Int64? = 30 * millisPerDay) {
         self.dataDirectory = dataDirectory

@@ -56,7 +56,40 @@ struct Recovery {
         }
         let gone = Array(known.values)
         if !fresh.isEmpty || !gone.isEmpty { try catalog.replace(removing: gone.map(shared.relativePath), adding: fresh.map(shared.row)) }
-        return try withoutInterrupted(infos, catalog)
+        let isAllKnown = fresh.isEmpty && paths.count > Self.footersCheckedMax
+        return try withoutInterrupted(isAllKnown ? infos : withoutReplaced(infos, catalog), catalog)
+    }
+
+    /// Removes the inputs of merges whose output is there. With the catalogue in step there are none: it is told before they are removed.
+    private func withoutReplaced(_ infos: [SegmentInfo], _ catalog: Catalog) throws(ObsError) -> [SegmentInfo] {
+        struct Key: Hashable {
+            var tenant: TenantID
+            var id: String
+        }
+        var replaced: Set<Key> = []
+        for info in infos where info.level > 0 {
+            do throws(ObsError) {
+                for id in try readReplaced(shared.fileSystem, shared.path(of: info)) { replaced.insert(Key(tenant: info.tenant, id: id)) }
+            } catch {
+                guard error.code == .corrupt else { throw error }
+                DiagnosticLog.error("merged segment does not say which it replaces", [("error", error.description)])
+            }
+        }
+        // The last run may have been killed between a change of names and the sync of their folder: outputs must be durable before their inputs go, and inputs
+        // that are gone before another merge builds on it.
+        for folder in Set(infos.filter { $0.level > 0 }.map { shared.layout.signalFolder($0.tenant, $0.signal) }).sorted() {
+            for day in try shared.fileSystem.list(folder) where DiskLayout.partitionDay(day) != nil { try shared.fileSystem.syncDirectory("\(folder)/\(day)") }
+            try shared.fileSystem.syncDirectory(folder)
+        }
+        let gone = infos.filter { replaced.contains(Key(tenant: $0.tenant, id: $0.id)) }
+        guard !gone.isEmpty else { return infos }
+        for info in gone {
+            try shared.fileSystem.remove(shared.path(of: info))
+            DiagnosticLog.info("segment removed that was merged into another", [("path", shared.path(of: info))])
+        }
+        for folder in Set(gone.map { DiskLayout.folder(of: shared.path(of: $0)) }) { try shared.fileSystem.syncDirectory(folder) }
+        try catalog.replace(removing: gone.map(shared.relativePath))
+        return infos.filter { !replaced.contains(Key(tenant: $0.tenant, id: $0.id)) }
     }
 
     private func segmentPaths() throws(ObsError) -> [String] {
@@ -96,7 +129,10 @@ struct Recovery {
         for signal in Signal.allCases {
             let logged = Set(try WALFile.list(shared.fileSystem, shared.layout, signal).map(\.firstSequence))
             // Log files are removed oldest first: the first one's presence means that all are there.
-            for (group, present) in members where group.signal == signal && logged.contains(group.firstSequence) {
+            // A member that was merged is missing too; merging began when the group was whole and its log removed.
+            let merged = Covered(infos.filter { $0.signal == signal && $0.level > 0 }.flatMap(\.walRanges))
+            for (group, present) in members
+            where group.signal == signal && logged.contains(group.firstSequence) && !merged.contains(group.firstSequence) {
                 if present.count < group.count {
                     removed += present
                 } else {
@@ -250,6 +286,8 @@ struct Covered {
     func contains(_ sequence: UInt64) -> Bool { contains(sequence...sequence) }
 
     func contains(_ wanted: ClosedRange<UInt64>) -> Bool { ranges.contains { $0.lowerBound <= wanted.lowerBound && wanted.upperBound <= $0.upperBound } }
+
+    var walRanges: [WALRange] { ranges.map { WALRange(first: $0.lowerBound, last: $0.upperBound) } }
 
     /// The first number past all.
     var end: UInt64 { (ranges.last?.upperBound ?? 0) + 1 }

@@ -10,6 +10,7 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     private struct State {
         var reader: Reader?
         var isDropped = false
+        var isUnlinked = false
     }
     private let state = Monitor(State())
     private let open: @Sendable (any FileSystem, String) throws(ObsError) -> Reader
@@ -41,6 +42,16 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     /// The file goes when nobody reads it any more.
     func drop() { state.read { $0.isDropped = true } }
 
+    /// Removes the file now; who holds the handle reads on through the open file.
+    func unlink() throws(ObsError) {
+        let result: Result<Void, ObsError> = state.read { state in
+            if state.reader == nil { state.reader = try? open(fileSystem, path) }
+            state.isUnlinked = true
+            do throws(ObsError) { return .success(try fileSystem.remove(path)) } catch { return .failure(error) }
+        }
+        try result.get()
+    }
+
     /// Opens the segment at first use and keeps it open until `close`.
     func reader() throws(ObsError) -> Reader {
         let result: Result<Reader, ObsError> = state.read { state in
@@ -58,10 +69,9 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     var isOpen: Bool { state.read { $0.reader != nil } }
 
     /// Gives the file descriptor back; the next reader opens the segment again.
-    func close() { state.read { $0.reader = nil } }
+    func close() { state.read { if !$0.isUnlinked { $0.reader = nil } } }
 
     func overlaps(_ range: ClosedRange<Int64>) -> Bool { info.minTime <= range.upperBound && info.maxTime >= range.lowerBound }
 
-    /// The first log record it may hold: segments ordered by it are ordered by age.
-    var firstSequence: UInt64 { info.walRanges.map(\.first).min() ?? 0 }
+    var firstSequence: UInt64 { info.firstSequence }
 }

@@ -26,6 +26,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         var segments: [TenantID: [Segment]] = [:]
         /// Monotonic time before which a failed flush is not tried again.
         var nextTryNanos = Int64.min
+        /// Bytes of segments written by flushes.
+        var flushedBytes: Int64 = 0
         var isStopping = false
     }
 
@@ -192,6 +194,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         }
         state.read { state in
             state.sealed.removeFirst()
+            state.flushedBytes += written.reduce(0) { $0 + $1.bytes }
             insert(written, &state)
         }
         shared.gate.hold(-generation.usedBytes)
@@ -258,6 +261,44 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         for segment in open.dropLast(Self.openSegmentsMax) { segment.close() }
     }
 
+    // MARK: Merging
+
+    /// Segments that may be merged, by tenant, oldest first: those whose log is gone, so that no restart will want to undo their flush.
+    func settledSegments() -> [[Segment]] {
+        let logged = wal.firstFile(in: 0 ... .max) ?? 0
+        return state.read { state in
+            state.segments.sorted { $0.key < $1.key }.map { $0.value.filter { $0.info.walRanges.allSatisfy { $0.last < logged } } }.filter { !$0.isEmpty }
+        }
+    }
+
+    /// Puts a merged segment, if there is one, in the place of its inputs. `cleanUp` then removes the inputs' files.
+    /// - Parameter isCurrent: asked under the lock.
+    /// - Returns: false when an input is gone meanwhile or the merge is no longer current; then nothing has changed.
+    func replace(_ inputs: [Segment], with merged: SegmentInfo?, if isCurrent: () -> Bool, cleanUp: ([Segment]) -> Void) -> Bool {
+        // Not while retention or a flush is at it: what is listed is on disk.
+        flushing.read { _ in
+            let paths = Set(inputs.map(\.path))
+            let tenant = inputs[0].info.tenant
+            let isReplaced = state.read { state in
+                let present = state.segments[tenant]?.filter { paths.contains($0.path) } ?? []
+                guard isCurrent(), present.count == inputs.count else { return false }
+                state.segments[tenant]?.removeAll { paths.contains($0.path) }
+                if let merged { insert([merged], &state) }
+                if state.segments[tenant]?.isEmpty == true { state.segments[tenant] = nil }
+                return true
+            }
+            guard isReplaced else { return false }
+            do throws(ObsError) { try shared.record(adding: merged.map { [$0] } ?? [], removing: inputs.map(\.info)) } catch {
+                DiagnosticLog.warn("catalogue not told of a merge", [("error", error.description)])
+            }
+            cleanUp(inputs)
+            return true
+        }
+    }
+
+    /// Sets a segment aside that turned out to be damaged.
+    func setAside(_ segment: Segment, _ error: ObsError) { setAside(segment.info, segment.path, error) }
+
     // MARK: Stopping
 
     /// Refuses further appends.
@@ -271,6 +312,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         var status = StoreStatus.SignalStatus(signal: Head.signal)
         status.walBytes = Int64(wal.bytes)
         state.read { state in
+            status.flushedBytes = state.flushedBytes
             for generation in state.sealed + [state.active] {
                 status.headRows += Int64(generation.rowCount)
                 status.headBytes += Int64(generation.usedBytes)

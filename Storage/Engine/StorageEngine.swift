@@ -1,3 +1,4 @@
+internal import Glibc
 package import ObsCore
 package import ObsDisk
 internal import ObsHash
@@ -14,10 +15,14 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     private let metrics: SignalStore<MetricHead>
     private let logs: SignalStore<LogHead>
     private let traces: SignalStore<SpanHead>
+    private let metricsMerger: SegmentMerger<MetricHead>
+    private let logsMerger: SegmentMerger<LogHead>
+    private let tracesMerger: SegmentMerger<SpanHead>
     private let lock: any FileLock
     private struct Threads {
         var isStopping = false
         var isStopped = false
+        var isMergingStopped = false
         var isClosed = false
     }
     private let threads = Monitor(Threads())
@@ -53,6 +58,10 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         self.metrics = try SignalStore(shared, metrics)
         self.logs = try SignalStore(shared, logs)
         self.traces = try SignalStore(shared, traces)
+        let turn = Monitor(())
+        metricsMerger = SegmentMerger(self.metrics, shared, turn: turn)
+        logsMerger = SegmentMerger(self.logs, shared, turn: turn)
+        tracesMerger = SegmentMerger(self.traces, shared, turn: turn)
         let rows = metrics.active.rowCount + logs.active.rowCount + traces.active.rowCount
         DiagnosticLog.info(
             "store open",
@@ -63,9 +72,31 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         shared.gate.checkDisk()
         if shared.configuration.maintainsItself {
             startThread("maintenance", stackBytes: 8 << 20) { [self] in maintain() }
+            startThread("merge", stackBytes: 8 << 20) { [self] in mergeInBackground() }
         } else {
-            threads.update { $0.isStopped = true }
+            threads.update { threads in
+                threads.isStopped = true
+                threads.isMergingStopped = true
+            }
         }
+    }
+
+    /// Merges what is due, when nothing else wants the processor.
+    private func mergeInBackground() {
+        _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)  // of this thread: Linux counts threads as processes here
+        while threads.wait(timeoutNanos: nanosPerSecond, until: { $0.isStopping ? () : nil }) == nil {
+            metricsMerger.mergeIfDue()
+            logsMerger.mergeIfDue()
+            tracesMerger.mergeIfDue()
+        }
+        threads.update { $0.isMergingStopped = true }
+    }
+
+    /// Merges segments until nothing is due; done every second by itself.
+    package func merge() throws(ObsError) {
+        try metricsMerger.merge()
+        try logsMerger.merge()
+        try tracesMerger.merge()
     }
 
     /// Flushes what is due, drops what is old, watches the disk.
@@ -107,7 +138,10 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         metrics.stop()
         logs.stop()
         traces.stop()
-        _ = threads.wait(until: { $0.isStopped ? () : nil })
+        metricsMerger.stop()
+        logsMerger.stop()
+        tracesMerger.stop()
+        _ = threads.wait(until: { $0.isStopped && $0.isMergingStopped ? () : nil })
         do throws(ObsError) { try flush() } catch {
             DiagnosticLog.warn("heads not flushed at stop; their log is replayed at the next start", [("error", error.description)])
         }
@@ -129,6 +163,9 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     package func status() -> StoreStatus {
         var status = StoreStatus()
         status.signals = [metrics.status(), logs.status(), traces.status()]
+        for (index, merged) in [metricsMerger.statistics, logsMerger.statistics, tracesMerger.statistics].enumerated() {
+            (status.signals[index].merges, status.signals[index].mergedBytes) = merged
+        }
         status.quarantined = shared.gate.quarantined
         return status
     }

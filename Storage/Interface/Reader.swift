@@ -123,6 +123,10 @@ package struct StoreStatus: Sendable {
         package var headBytes: Int64 = 0
         package var headSeries = 0
         package var walBytes: Int64 = 0
+        /// Since the start: bytes of segments written by flushes, and by merges of segments. Their sum by the first is the write amplification.
+        package var flushedBytes: Int64 = 0
+        package var mergedBytes: Int64 = 0
+        package var merges = 0
         package init(signal: Signal) { self.signal = signal }
     }
 

@@ -101,6 +101,16 @@ final class SegmentFile: Sendable {
         return made.value
     }
 
+    /// Ids of the segments this one replaces.
+    func replaced() throws(ObsError) -> [String] {
+        guard footer.sections.contains(where: { $0.kind == SectionKind.replaced.rawValue }) else { return [] }
+        return try decode(try footer.place(.replaced)) { (cursor: inout ByteCursor) throws(ObsError) -> [String] in
+            var ids: [String] = []
+            for _ in 0..<(try cursor.count(max: cursor.remaining)) { ids.append(try cursor.string()) }
+            return ids
+        }
+    }
+
     /// Walks all frames up to the footer and compares the chained hash.
     func verify() throws(ObsError) {
         var offset = SegmentLayout.headerBytes
@@ -124,6 +134,11 @@ final class SegmentFile: Sendable {
 /// Reads the footer only; what recovery and `index rebuild` do with every file.
 package func readSegmentInfo(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> SegmentInfo {
     try SegmentFile(fileSystem, path, cache: BlockCache(bytesMax: 0)).info
+}
+
+/// Ids of the segments that this one was merged from; none for a segment that came from a flush.
+package func readReplaced(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> [String] {
+    try SegmentFile(fileSystem, path, cache: BlockCache(bytesMax: 0)).replaced()
 }
 
 /// Checks every checksum of the file.

@@ -56,6 +56,8 @@ final class SegmentFileWriter {
         var info = SegmentInfo(
             id: draft.id, tenant: draft.tenant, signal: signal, level: draft.level, day: SegmentFooter.day(of: minTime, signal), minTime: minTime,
             maxTime: maxTime, rows: rows, bytes: 0, walRanges: draft.walRanges, checksum: 0, names: bounded(names), services: bounded(services))
+        var sections = sections
+        if !draft.replaces.isEmpty { sections.append((.replaced, try append(replacedSection()))) }
         let footer = SegmentFooter(info: info, contentHash: contentHash, sections: sections.map { ($0.0.rawValue, $0.1) })
         let offset = written + buffer.count
         var tail: [UInt8] = []
@@ -71,6 +73,7 @@ final class SegmentFileWriter {
         try flush()
         try file.sync()
         try file.close()
+        let path = try finalPath(day: info.day)
         try fileSystem.rename(temporary, to: path)
         isOpen = false
         do throws(ObsError) { try fileSystem.syncDirectory(DiskLayout.folder(of: path)) } catch {
@@ -79,6 +82,22 @@ final class SegmentFileWriter {
             throw error
         }
         return info
+    }
+
+    /// A merge that leaves deleted rows out may begin a day later than its inputs did.
+    private func finalPath(day: Int) throws(ObsError) -> String {
+        let folder = DiskLayout.folder(of: path)
+        guard !draft.replaces.isEmpty, let named = DiskLayout.partitionDay(DiskLayout.name(of: folder)), named != day else { return path }
+        let right = DiskLayout.folder(of: folder) + "/" + dayName(day)
+        try fileSystem.makeDirectories(right)
+        return right + "/" + DiskLayout.name(of: path)
+    }
+
+    private func replacedSection() -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.appendVarint(UInt64(draft.replaces.count))
+        for id in draft.replaces { bytes.appendText(Array(id.utf8)) }
+        return bytes
     }
 
     /// Removes what was written; what an error or a changed mind calls. Idempotent.

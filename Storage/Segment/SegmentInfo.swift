@@ -19,12 +19,15 @@ package struct SegmentDraft: Sendable {
     /// 0 fresh from a head, higher by merges.
     package var level: Int
     package var walRanges: [WALRange]
+    /// Ids of the segments whose rows this one takes over: once it is there, they count for nothing. Empty for a flush.
+    package var replaces: [String]
 
-    package init(id: String, tenant: TenantID, level: Int = 0, walRanges: [WALRange] = []) {
+    package init(id: String, tenant: TenantID, level: Int = 0, walRanges: [WALRange] = [], replaces: [String] = []) {
         self.id = id
         self.tenant = tenant
         self.level = level
         self.walRanges = walRanges
+        self.replaces = replaces
     }
 }
 

@@ -86,6 +86,8 @@ enum SectionKind: UInt64, Sendable {
     case streams = 4
     /// Logs, traces: block index.
     case eventBlocks = 5
+    /// Merged segments: ids of those it replaces.
+    case replaced = 6
 }
 
 /// What the footer says.

@@ -1,0 +1,138 @@
+// Merging one signal's segments in the background.
+//
+// A merge never loses or doubles a row, whenever it is cut off: the output names its inputs in its footer and appears in one rename, synced. Before that the inputs
+// count and the output is a temporary file; after it the output counts, and whatever is left of the inputs is removed, now or by the next start. Readers
+// see either, since the list changes in one step. Only segments whose log is gone are merged: until then their flush may still have to be undone.
+
+internal import ObsCore
+internal import ObsDisk
+internal import ObsHash
+internal import ObsSegment
+
+final class SegmentMerger<Head: MergeableHead>: Sendable {
+    private struct State {
+        var merges = 0
+        var writtenBytes: Int64 = 0
+        /// Monotonic time before which a failed merge is not tried again.
+        var nextTryNanos = Int64.min
+        var isStopping = false
+        /// After a failure that leaves open which files a power cut would leave: the next start looks, until then nothing is built on them.
+        var isOff = false
+    }
+    private let state = Monitor(State())
+    private let store: SignalStore<Head>
+    private let shared: EngineShared
+    private let filter: any MergeFilter
+    /// One merge at a time in the store.
+    private let turn: Monitor<Void>
+
+    init(_ store: SignalStore<Head>, _ shared: EngineShared, turn: Monitor<Void>, filter: any MergeFilter = NothingDeleted()) {
+        self.store = store
+        self.shared = shared
+        self.turn = turn
+        self.filter = filter
+    }
+
+    /// A merge if one is due; errors are logged and it is tried again later.
+    func mergeIfDue() {
+        let now = shared.clock.monotonicNanos()
+        guard state.read({ now >= $0.nextTryNanos }) else { return }
+        do throws(ObsError) { while try mergeNext() {} } catch {
+            guard error.code != .cancelled else { return }
+            state.read { $0.nextTryNanos = now &+ 60 * nanosPerSecond }
+            DiagnosticLog.error("segments not merged, tried again later", [("signal", Head.signal.rawValue), ("error", error.description)])
+        }
+    }
+
+    /// Merges until nothing is due.
+    func merge() throws(ObsError) {
+        while try mergeNext() {}
+    }
+
+    /// Ends a merge that is running; none begins any more.
+    func stop() { state.read { $0.isStopping = true } }
+
+    /// Merges done and bytes they wrote, since the start.
+    var statistics: (merges: Int, bytes: Int64) { state.read { ($0.merges, $0.writtenBytes) } }
+
+    private func check() throws(ObsError) {
+        if state.read({ $0.isStopping }) { throw ObsError(.cancelled, "store is stopping") }
+    }
+
+    /// False when nothing was due.
+    private func mergeNext() throws(ObsError) -> Bool {
+        let result: Result<Bool, ObsError> = turn.read { _ in
+            do throws(ObsError) {
+                for segments in store.settledSegments() {
+                    if state.read({ $0.isStopping || $0.isOff }) { break }
+                    guard let choice = shared.configuration.merge.next(segments.map(\.info)) else { continue }
+                    try run(choice.map { segments[$0] })
+                    return .success(true)
+                }
+                return .success(false)
+            } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
+    private func run(_ segments: [SegmentHandle<Head.Reader>]) throws(ObsError) {
+        let tenant = segments[0].info.tenant
+        let version = filter.version(tenant, Head.signal)
+        let inputs = segments.map { MergeInput(info: $0.info, path: $0.path, mask: filter.mask(of: $0.info)) }
+        let draft = draft(inputs.map(\.info))
+        let path = shared.layout.segment(tenant, Head.signal, day: inputs.map(\.info.day).min() ?? 0, id: draft.id)
+        let merged: SegmentInfo?
+        do throws(ObsError) {
+            merged = try Head.merge(inputs, shared.fileSystem, path: path, draft: draft, check: { () throws(ObsError) in try self.check() })
+        } catch {
+            // The output may have had its name already: it must be gone for certain before its inputs are merged otherwise.
+            settle([path])
+            if error.code == .corrupt, let index = inputs.firstIndex(where: { error.place?.hasPrefix($0.path) ?? false }) {
+                store.setAside(segments[index], error)
+                return
+            }
+            throw error
+        }
+        let isCurrent = { [filter] in filter.version(tenant, Head.signal) == version }
+        let isDone = store.replace(segments, with: merged, if: isCurrent) { gone in
+            for segment in gone {
+                do throws(ObsError) { try segment.unlink() } catch { failed(error) }
+            }
+            settle(gone.map(\.path))
+            for segment in gone { try? shared.fileSystem.removeDirectory(DiskLayout.folder(of: segment.path)) }
+        }
+        if isDone {
+            state.read { state in
+                state.merges += 1
+                state.writtenBytes += merged?.bytes ?? 0
+            }
+        } else if let merged {
+            let path = shared.path(of: merged)
+            do throws(ObsError) { try shared.fileSystem.remove(path) } catch { failed(error) }
+            settle([path])
+        }
+    }
+
+    /// What the output says of itself.
+    private func draft(_ inputs: [SegmentInfo]) -> SegmentDraft {
+        let ids = inputs.map(\.id)
+        let level = min(255, (inputs.map(\.level).max() ?? 0) + 1)
+        // The same inputs make the same name: a second try replaces what a first one may have left.
+        let hash = Array(ids.joined(separator: " ").utf8).withUnsafeBytes { hash64($0) }
+        let id = "merged-\(Head.signal.rawValue)-\(hexString(inputs.map(\.firstSequence).min() ?? 0))-\(level)-\(hexString(hash))"
+        return SegmentDraft(id: id, tenant: inputs[0].tenant, level: level, walRanges: Covered(inputs.flatMap(\.walRanges)).walRanges, replaces: ids)
+    }
+
+    /// Makes removals durable.
+    private func settle(_ paths: [String]) {
+        for folder in Set(paths.map(DiskLayout.folder)) where shared.fileSystem.isDirectory(folder) {
+            do throws(ObsError) { try shared.fileSystem.syncDirectory(folder) } catch { failed(error) }
+        }
+    }
+
+    private func failed(_ error: ObsError) {
+        state.read { $0.isOff = true }
+        DiagnosticLog.error(
+            "cannot clean up after a merge; no more merges until the next start", [("signal", Head.signal.rawValue), ("error", error.description)])
+    }
+}
