@@ -38,7 +38,8 @@ final class Daemon: Sendable {
         file = Mutex(configuration.file)
 
         engine = try StorageEngine.open(
-            Self.engineConfiguration(configuration), fileSystem: LocalFileSystem(), clock: clock, decoder: WireDecoder(limits: limits))
+            Self.engineConfiguration(configuration), fileSystem: LocalFileSystem(), clock: clock, decoder: WireDecoder(limits: limits),
+            waitForReplay: false)
         tails = TailHub(tailsMax: limits.tailsMax)
         let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock)
         let sink = SampleSink(pipeline: pipeline)
@@ -59,7 +60,12 @@ final class Daemon: Sendable {
         ProcessMetrics.register(store: engine, build: Obsd.build.version)
         try apply(configuration.file)
         scrapes.start()
-        rules.start()
+        startThread("rules-start") { [engine, rules] in
+            // Over half of the data a rule would say what is not so.
+            guard engine.waitReplayed() else { return }
+            rules.start()
+            DiagnosticLog.info("ready", [("took_ms", String((clock.monotonicNanos() - started) / nanosPerMilli))])
+        }
         try listen(Routes(services))
         DiagnosticLog.info("started", [("took_ms", String((clock.monotonicNanos() - started) / nanosPerMilli)), ("version", Obsd.build.version)])
     }
@@ -89,8 +95,13 @@ final class Daemon: Sendable {
     private func lifecycle() -> Lifecycle {
         Lifecycle(
             notReady: { [engine] in
-                guard let progress = engine.status().replayProgress else { return nil }
-                return "replaying the log: \(Int(progress * 100)) % done"
+                let status = engine.status()
+                guard let progress = status.replay else { return nil }
+                let parts = status.signals.map { signal in
+                    guard let replay = signal.replay else { return "\(signal.signal.rawValue) done" }
+                    return "\(signal.signal.rawValue) \(replay.bytesDone) of \(replay.bytesTotal) bytes"
+                }
+                return "replaying the log: \(Int(progress.share * 100)) % done (\(parts.joined(separator: ", ")))"
             },
             reload: { [weak self] in self?.reload() },
             configuration: { [weak self] in self?.file.withLock(\.text) ?? "" })

@@ -4,8 +4,8 @@
 //  2. The folders say which segments there are; the catalogue says what is in those it knows; the footers of the rest are read. A segment that cannot be read is
 //     set aside.
 //  3. A flush that was interrupted left some of its segments and all of its log: those segments go, the log is replayed.
-//  4. The log is replayed, but for the records that segments hold: their footers say which.
-//  5. What a crash tore off the end of the last log file is cut away.
+//  4. What a crash tore off the end of the last log file is cut away. New records can come from here on, into a file of their own.
+//  5. The log is replayed, but for the records that segments hold: their footers say which (LogReplay.swift).
 //
 // Every step may itself be interrupted and is then done again.
 
@@ -156,36 +156,39 @@ struct Recovery {
 
     /// A signal as recovery leaves it: what `SignalStore` begins with.
     struct Recovered<Head: FlushableHead> {
-        var active: Generation<Head>
         var segments: [SegmentInfo]
+        /// Log files that are still there, the oldest first.
         var files: [WALFile]
+        /// Number of the first new record; every old one is below.
+        var nextSequence: UInt64
+        /// What is still to be read; nil when the log holds nothing.
+        var replay: LogReplay<Head>?
     }
 
+    /// Looks at the log of a signal and makes it ready for new records; reads none of the old ones into memory.
     /// - Parameters:
     ///   - infos: segments of the whole store.
     ///   - unwrap: the signal's batch out of a decoded request; nil when it is of another signal.
     ///   - decodeBatch: a batch that was logged as such.
-    func replay<Head: FlushableHead>(
-        _ infos: [SegmentInfo], unwrap: (DecodedBatch) -> Head.Batch?, decodeBatch: ([UInt8]) throws(ObsError) -> Head.Batch
+    func log<Head: FlushableHead>(
+        _ infos: [SegmentInfo], unwrap: @escaping LogReplay<Head>.Unwrap, decodeBatch: @escaping LogReplay<Head>.DecodeBatch
     ) throws(ObsError) -> Recovered<Head> {
         let segments = infos.filter { $0.signal == Head.signal }
         let covered = Covered(segments.flatMap(\.walRanges))
-        var files = try WALFile.list(shared.fileSystem, shared.layout, Head.signal)
-        files = try withoutCovered(files, covered)
-        let start = files.first?.firstSequence ?? covered.end
-        let active = Generation<Head>(firstSequence: start, createdNanos: shared.clock.monotonicNanos())
-        var kept: [WALFile] = []
-        for (index, file) in files.enumerated() {
-            let isLast = index == files.count - 1
-            let valid = try readFile(file, isLast: isLast) { (record) throws(ObsError) in
-                active.skip(to: record.sequence + 1)
-                if !covered.contains(record.sequence) { try apply(record, to: active, unwrap: unwrap, decodeBatch: decodeBatch) }
-            }
-            if valid { kept.append(file) }
-            active.skip(to: file.firstSequence)
+        var files = try withoutCovered(try WALFile.list(shared.fileSystem, shared.layout, Head.signal), covered)
+        var next = covered.end
+        if let last = files.last {
+            next = max(next, last.firstSequence)
+            let tail = try cutTail(of: last, Head.signal)
+            next = max(next, tail.endSequence)
+            if !tail.isLeft { files.removeLast() }
         }
-        active.skip(to: covered.end)
-        return Recovered(active: active, segments: segments, files: kept)
+        let unread = files.filter { $0.firstSequence < next }
+        let replay =
+            unread.isEmpty
+            ? nil
+            : LogReplay<Head>(shared, decoder, files: unread, endSequence: next, covered: covered, unwrap: unwrap, decodeBatch: decodeBatch)
+        return Recovered(segments: segments, files: files, nextSequence: next, replay: replay)
     }
 
     /// Removes files whose records all lie in segments: a flush was interrupted between its last step and its cleaning up.
@@ -198,74 +201,42 @@ struct Recovery {
         return Array(rest)
     }
 
-    /// Feeds the records of a file; cuts a torn tail, steps over damage. False when nothing of the file is left.
-    private func readFile(_ file: WALFile, isLast: Bool, _ body: (WALRecord) throws(ObsError) -> Void) throws(ObsError) -> Bool {
-        let signal = signal(of: file)
+    /// Cuts what a crash tore off the end of the newest file. It has to come before a newer file begins: a torn end is only to be expected in the newest.
+    /// - Returns: whether anything of the file is left, and the first number past all its records.
+    private func cutTail(of file: WALFile, _ signal: Signal) throws(ObsError) -> (isLeft: Bool, endSequence: UInt64) {
+        // No file has more records than this; the answer where damage hides the last one.
+        let bound = file.firstSequence &+ WALFormat.recordsMax(fileBytes: try shared.fileSystem.size(file.path))
         let reader: WALReader
-        do throws(ObsError) { reader = try WALReader(shared.fileSystem, file, signal: signal, isLast: isLast) } catch {
+        do throws(ObsError) { reader = try WALReader(shared.fileSystem, file, signal: signal, isLast: true) } catch {
             guard error.code == .corrupt else { throw error }
             shared.gate.quarantine(file.path, shared.layout, error)
-            return false
+            return (false, bound)
         }
+        var end = file.firstSequence
+        var isDamaged = false
         while true {
             do throws(ObsError) {
                 guard let record = try reader.next() else { break }
-                do throws(ObsError) { try body(record) } catch { lost(file, error) }
+                end = max(end, record.sequence &+ 1)
             } catch {
                 guard error.code == .corrupt else { throw error }
-                lost(file, error)
+                isDamaged = true
                 guard try reader.skipDamage() else { break }
             }
         }
+        if isDamaged { end = max(end, bound) }
         guard reader.tornBytes > 0 else {
             // A killed process leaves written records unsynced. From here on the file has a successor and is right to the end, also after a power cut.
-            if isLast { try shared.fileSystem.truncate(file.path, to: reader.size) }
-            return true
+            if reader.size > WALFormat.headerBytes { try shared.fileSystem.truncate(file.path, to: reader.size) }
+            return (true, end)
         }
         DiagnosticLog.info("write-ahead log ended within an unacknowledged write, cut off", [("path", file.path), ("bytes", "\(reader.tornBytes)")])
         if reader.position == 0 {
             try shared.fileSystem.remove(file.path)
-            return false
+            return (false, end)
         }
         try shared.fileSystem.truncate(file.path, to: reader.position)
-        return true
-    }
-
-    private func signal(of file: WALFile) -> Signal {
-        let folder = DiskLayout.name(of: DiskLayout.folder(of: file.path))
-        return Signal(rawValue: folder) ?? .metrics
-    }
-
-    /// Says that records could not be read. The damaged file stays, under a second name, for whoever wants to look; the records around the damage are used.
-    private func lost(_ file: WALFile, _ error: ObsError) {
-        DiagnosticLog.error("damage in the write-ahead log, records are lost", [("path", file.path), ("error", error.description)])
-        let copy = shared.layout.quarantined(file.path)
-        guard !shared.fileSystem.exists(copy) else { return }
-        shared.gate.countQuarantined()
-        try? shared.fileSystem.makeDirectories(shared.layout.quarantine)
-        try? shared.fileSystem.hardLink(file.path, to: copy)
-    }
-
-    private func apply<Head: FlushableHead>(
-        _ record: WALRecord, to active: Generation<Head>, unwrap: (DecodedBatch) -> Head.Batch?, decodeBatch: ([UInt8]) throws(ObsError) -> Head.Batch
-    ) throws(ObsError) {
-        let batch: Head.Batch?
-        do throws(ObsError) {
-            switch record.payload {
-            case .batch(let bytes): batch = try decodeBatch(bytes)
-            case .request(let format, let compression, let parameters, let body):
-                guard let known = WireFormat(rawValue: format) else { throw ObsError(.corrupt, "unknown wire format \(format)") }
-                let request = RawRequest(format: known, compression: compression, parameters: parameters, body: body)
-                batch = unwrap(try decoder.decode(request, receivedAtNanos: record.receivedAtNanos))
-            }
-        } catch {
-            throw ObsError(.corrupt, "log record \(record.sequence) cannot be decoded: \(error)")
-        }
-        guard let batch else { throw ObsError(.corrupt, "log record \(record.sequence) is of another signal") }
-        active.walBytes += record.byteSize
-        _ = active.apply(
-            batch, prepared: Head.prepare(batch, secret: shared.secret), tenant: record.tenant, sequence: record.sequence, floor: record.floor,
-            limits: shared.configuration.limits)
+        return (true, end)
     }
 }
 

@@ -29,6 +29,9 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         /// Bytes of segments written by flushes.
         var flushedBytes: Int64 = 0
         var isStopping = false
+        /// Old log still being read. Until that is done nothing is answered and no newer generation is flushed: the old log is older, and a flush removes what is older.
+        var replay: LogReplay<Head>?
+        var replayFailure: ObsError?
     }
 
     /// Readers of segments kept open, per signal: bounds file descriptors.
@@ -39,16 +42,16 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     /// One flush at a time, oldest generation first.
     private let flushing = Monitor(())
 
-    /// Begins with what recovery found.
+    /// Begins with what recovery found; takes appends at once, answers when `replay` is done.
     init(_ shared: EngineShared, _ recovered: Recovery.Recovered<Head>) throws(ObsError) {
-        let active = recovered.active
+        let active = Generation<Head>(firstSequence: recovered.nextSequence, createdNanos: shared.clock.monotonicNanos())
         self.shared = shared
         let configuration = shared.configuration
-        state = Monitor(State(active: active))
+        state = Monitor(State(active: active, replay: recovered.replay))
         wal = try WALWriter(
-            shared.fileSystem, shared.layout, Head.signal, nextSequence: active.endSequence, files: recovered.files, durability: configuration.durability.ofLog,
+            shared.fileSystem, shared.layout, Head.signal, nextSequence: recovered.nextSequence, files: recovered.files,
+            durability: configuration.durability.ofLog,
             queueBytesMax: configuration.walQueueBytesMax, fileBytesMax: configuration.walFileBytesMax)
-        shared.gate.hold(active.usedBytes)
         state.read { insert(recovered.segments, &$0) }
     }
 
@@ -114,12 +117,62 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     func locked(_ body: () -> Void) { state.read { _ in body() } }
 
     /// What a tenant has at this moment, oldest first. `body` runs under the lock and copies what it needs of each head.
-    func snapshot(_ tenant: TenantID, _ body: (Head) -> Void) -> [Segment] {
-        state.read { state in
+    /// - Throws: `.unavailable` while the log is replayed: part of the data would look like all of it.
+    func snapshot(_ tenant: TenantID, _ body: (Head) -> Void) throws(ObsError) -> [Segment] {
+        let result: Result<[Segment], ObsError> = state.read { state in
+            if let refusal = refusal(state) { return .failure(refusal) }
             for generation in state.sealed + [state.active] {
                 if let head = generation.heads[tenant] { body(head) }
             }
-            return state.segments[tenant] ?? []
+            return .success(state.segments[tenant] ?? [])
+        }
+        return try result.get()
+    }
+
+    private func refusal(_ state: State) -> ObsError? {
+        guard let replay = state.replay else { return nil }
+        let share = "\(Int(replay.progress.share * 100)) % of the log of \(Head.signal.rawValue) replayed"
+        guard let failure = state.replayFailure else { return ObsError(.unavailable, "the store is starting, \(share)", retryAfterSeconds: 1) }
+        return ObsError(.unavailable, "the store cannot start, \(share): \(failure)", retryAfterSeconds: 10)
+    }
+
+    // MARK: Replay
+
+    /// Reads the old log; tries again while reading fails, until `stop`.
+    func replayPatiently() {
+        while let replay = state.read({ $0.replay }), !replay.isCancelled {
+            do throws(ObsError) { try replayLog() } catch {
+                DiagnosticLog.error("log not replayed, tried again", [("signal", Head.signal.rawValue), ("error", error.description)])
+                _ = state.wait(timeoutNanos: 10 * nanosPerSecond, until: { $0.isStopping ? () : nil })
+            }
+        }
+    }
+
+    /// Reads the old log, once; returns early after `stop`.
+    func replayLog() throws(ObsError) {
+        guard let replay = state.read({ $0.replay }) else { return }
+        do throws(ObsError) {
+            // What an earlier try could not flush.
+            try flushSealed()
+            guard let rest = try replay.run(full: keep, damaged: wal.forget) else { return }
+            state.update { state in
+                // Nothing new came: the old generation goes on, as if there had been no stop.
+                if state.active.isEmpty { state.active = rest } else { state.sealed.append(rest) }
+                state.replay = nil
+                state.replayFailure = nil
+            }
+        } catch {
+            state.update { $0.replayFailure = error }
+            throw error
+        }
+    }
+
+    /// Writes a replayed generation as segments. When that fails it waits in memory, as long as there is any.
+    private func keep(_ generation: Generation<Head>) throws(ObsError) {
+        state.read { $0.sealed.append(generation) }
+        do throws(ObsError) { try flushSealed() } catch {
+            if shared.gate.isMemoryFull { throw error }
+            DiagnosticLog.error("replayed log not flushed, tried again later", [("signal", Head.signal.rawValue), ("error", error.description)])
         }
     }
 
@@ -131,7 +184,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         let now = shared.clock.monotonicNanos()
         let isDue = state.read { state in
             let active = state.active
-            if now < state.nextTryNanos { return false }
+            if now < state.nextTryNanos || state.replay != nil { return false }
             return !active.isEmpty
                 && (active.walBytes >= configuration.generationWALBytesMax || active.usedBytes >= configuration.headBytesMax / 4
                     || now &- active.createdNanos >= configuration.generationAgeMillis &* nanosPerMilli)
@@ -145,7 +198,15 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     }
 
     /// Seals the active generation and writes all sealed ones as segments.
+    /// - Throws: `.unavailable` while the log is replayed.
     func flush() throws(ObsError) {
+        if let refusal = state.read({ refusal($0) }) { throw refusal }
+        try flushSealed(after: seal)
+        closeUnused()
+    }
+
+    /// - Parameter seal: run first, with no other flush in between.
+    private func flushSealed(after seal: () -> Void = {}) throws(ObsError) {
         let result: Result<Void, ObsError> = flushing.read { _ in
             seal()
             do throws(ObsError) {
@@ -154,7 +215,6 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             } catch { return .failure(error) }
         }
         try result.get()
-        closeUnused()
     }
 
     private func seal() {
@@ -301,8 +361,13 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
 
     // MARK: Stopping
 
-    /// Refuses further appends.
-    func stop() { state.read { $0.isStopping = true } }
+    /// Refuses further appends, ends the replay. What was not replayed stays in the log for the next start.
+    func stop() {
+        state.update { state in
+            state.isStopping = true
+            state.replay?.cancel()
+        }
+    }
 
     func closeLog() { wal.close() }
 
@@ -313,6 +378,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         status.walBytes = Int64(wal.bytes)
         state.read { state in
             status.flushedBytes = state.flushedBytes
+            if let replay = state.replay { status.replay = replay.progress }
             for generation in state.sealed + [state.active] {
                 status.headRows += Int64(generation.rowCount)
                 status.headBytes += Int64(generation.usedBytes)

@@ -24,14 +24,20 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         var isStopped = false
         var isMergingStopped = false
         var isClosed = false
+        /// Signals whose log is being replayed.
+        var replaying = 0
     }
     private let threads = Monitor(Threads())
 
     /// Opens the store in `configuration.dataDirectory`, creating it when it is not there, and replays what a crash left unflushed.
-    /// - Parameter decoder: turns logged requests into batches again.
+    /// - Parameters:
+    ///   - decoder: turns logged requests into batches again.
+    ///   - waitForReplay: replays on this thread, one signal after the other, and throws what prevents it. Else each signal's log is replayed on a thread
+    ///     of its own: appends are taken at once, reads are refused with `.unavailable` until it is done (`StoreStatus.replay`).
     /// - Throws: `.unavailable` when another process has the directory; `.unprocessable` when a newer program made it; what the file system throws.
     package static func open(
-        _ configuration: EngineConfiguration, fileSystem: any FileSystem = LocalFileSystem(), clock: any Clock = SystemClock(), decoder: any RequestDecoder
+        _ configuration: EngineConfiguration, fileSystem: any FileSystem = LocalFileSystem(), clock: any Clock = SystemClock(), decoder: any RequestDecoder,
+        waitForReplay: Bool = true
     ) throws(ObsError) -> StorageEngine {
         let layout = DiskLayout(root: configuration.dataDirectory)
         try fileSystem.makeDirectories(layout.root)
@@ -40,7 +46,9 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         try fileSystem.makeDirectories(layout.indexFolder)
         let catalog = try Catalog.open(layout.catalog)
         let shared = EngineShared(configuration, fileSystem: fileSystem, clock: clock, secret: version.secret, catalog: catalog)
-        return try StorageEngine(shared, catalog, lock, decoder)
+        let engine = try StorageEngine(shared, catalog, lock, decoder)
+        try engine.start(waitForReplay: waitForReplay)
+        return engine
     }
 
     private init(_ shared: EngineShared, _ catalog: Catalog, _ lock: any FileLock, _ decoder: any RequestDecoder) throws(ObsError) {
@@ -49,27 +57,48 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         let began = shared.clock.monotonicNanos()
         let recovery = Recovery(shared: shared, decoder: decoder)
         let segments = try recovery.segments(catalog)
-        let metrics: Recovery.Recovered<MetricHead> = try recovery.replay(
-            segments, unwrap: { if case .metrics(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeMetrics)
-        let logs: Recovery.Recovered<LogHead> = try recovery.replay(
-            segments, unwrap: { if case .logs(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeLogs)
-        let traces: Recovery.Recovered<SpanHead> = try recovery.replay(
-            segments, unwrap: { if case .spans(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeSpans)
-        self.metrics = try SignalStore(shared, metrics)
-        self.logs = try SignalStore(shared, logs)
-        self.traces = try SignalStore(shared, traces)
+        metrics = try SignalStore(
+            shared, recovery.log(segments, unwrap: { if case .metrics(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeMetrics))
+        logs = try SignalStore(
+            shared, recovery.log(segments, unwrap: { if case .logs(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeLogs))
+        traces = try SignalStore(
+            shared, recovery.log(segments, unwrap: { if case .spans(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeSpans))
         let turn = Monitor(())
-        metricsMerger = SegmentMerger(self.metrics, shared, turn: turn)
-        logsMerger = SegmentMerger(self.logs, shared, turn: turn)
-        tracesMerger = SegmentMerger(self.traces, shared, turn: turn)
-        let rows = metrics.active.rowCount + logs.active.rowCount + traces.active.rowCount
+        metricsMerger = SegmentMerger(metrics, shared, turn: turn)
+        logsMerger = SegmentMerger(logs, shared, turn: turn)
+        tracesMerger = SegmentMerger(traces, shared, turn: turn)
         DiagnosticLog.info(
             "store open",
             [
-                ("path", shared.layout.root), ("segments", "\(segments.count)"), ("replayed_rows", "\(rows)"),
+                ("path", shared.layout.root), ("segments", "\(segments.count)"), ("log_bytes", "\(status().replay?.bytesTotal ?? 0)"),
                 ("millis", "\((shared.clock.monotonicNanos() - began) / nanosPerMilli)"),
             ])
         shared.gate.checkDisk()
+    }
+
+    private func start(waitForReplay: Bool) throws(ObsError) {
+        if waitForReplay {
+            do throws(ObsError) {
+                try metrics.replayLog()
+                try logs.replayLog()
+                try traces.replayLog()
+            } catch {
+                threads.update { threads in
+                    threads.isStopped = true
+                    threads.isMergingStopped = true
+                }
+                close()
+                throw error
+            }
+        } else {
+            for (signal, replay) in [(Signal.metrics, metrics.replayPatiently), (.logs, logs.replayPatiently), (.traces, traces.replayPatiently)] {
+                threads.update { $0.replaying += 1 }
+                startThread("replay-\(signal.rawValue)", stackBytes: 8 << 20) { [self] in
+                    replay()
+                    threads.update { $0.replaying -= 1 }
+                }
+            }
+        }
         if shared.configuration.maintainsItself {
             startThread("maintenance", stackBytes: 8 << 20) { [self] in maintain() }
             startThread("merge", stackBytes: 8 << 20) { [self] in mergeInBackground() }
@@ -79,6 +108,12 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
                 threads.isMergingStopped = true
             }
         }
+    }
+
+    /// Waits until the log is replayed. False when the store was closed before.
+    package func waitReplayed() -> Bool {
+        _ = threads.wait(until: { $0.replaying == 0 ? () : nil })
+        return status().replay == nil
     }
 
     /// Merges what is due, when nothing else wants the processor.
@@ -141,14 +176,20 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         metricsMerger.stop()
         logsMerger.stop()
         tracesMerger.stop()
-        _ = threads.wait(until: { $0.isStopped && $0.isMergingStopped ? () : nil })
-        do throws(ObsError) { try flush() } catch {
-            DiagnosticLog.warn("heads not flushed at stop; their log is replayed at the next start", [("error", error.description)])
-        }
+        _ = threads.wait(until: { $0.isStopped && $0.isMergingStopped && $0.replaying == 0 ? () : nil })
+        flushLast(metrics)
+        flushLast(logs)
+        flushLast(traces)
         metrics.closeLog()
         logs.closeLog()
         traces.closeLog()
         lock.release()
+    }
+
+    private func flushLast<Head: FlushableHead>(_ store: SignalStore<Head>) {
+        do throws(ObsError) { try store.flush() } catch {
+            DiagnosticLog.warn("head not flushed at stop; its log is replayed at the next start", [("error", error.description)])
+        }
     }
 
     /// Makes the catalogue again from the segments' footers.
@@ -188,7 +229,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
 
     package func series(_ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> any SeriesSet {
         var heads: [MetricHead] = []
-        let segments = metrics.snapshot(context.tenant) { heads.append($0) }
+        let segments = try metrics.snapshot(context.tenant) { heads.append($0) }
         var sources: [any SeriesSource] = []
         for segment in segments where segment.overlaps(range) && segment.mayHold(matchers) {
             try context.check()
@@ -206,14 +247,14 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         switch signal {
         case .metrics:
             var heads: [MetricHead] = []
-            for segment in metrics.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
+            for segment in try metrics.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
                 try context.check()
                 found.formUnion(try segment.labelSets(selectors, range: range))
             }
             for head in heads { found.formUnion(head.table.labelSets(selectors, range: range, locked: metrics.locked)) }
         case .logs:
             var heads: [LogHead] = []
-            for segment in logs.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
+            for segment in try logs.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
                 try context.check()
                 found.formUnion(try segment.labelSets(selectors, range: range))
             }
@@ -245,14 +286,14 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
 
     package func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError) {
         var sources = LogSources()
-        sources.segments = logs.snapshot(context.tenant) { sources.heads.append(($0.batches, $0.streams, $0.streams.count)) }
+        sources.segments = try logs.snapshot(context.tenant) { sources.heads.append(($0.batches, $0.streams, $0.streams.count)) }
         var scan = LogScan(selection, context: context, sink: sink)
         try scan.run(sources)
     }
 
     package func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError) {
         var sources = SpanSources()
-        sources.segments = traces.snapshot(context.tenant) { sources.heads.append($0.batches) }
+        sources.segments = try traces.snapshot(context.tenant) { sources.heads.append($0.batches) }
         var scan = SpanScan(selection, context: context, sink: sink)
         try scan.run(sources)
     }

@@ -18,6 +18,9 @@ final class StoreGate: Sendable {
     /// Counts head memory taken (or, negative, given back).
     func hold(_ bytes: Int) { heldBytes.wrappingAdd(bytes, ordering: .relaxed) }
 
+    /// Whether the heads hold all the memory they may.
+    var isMemoryFull: Bool { heldBytes.load(ordering: .relaxed) > configuration.headBytesMax }
+
     /// Why an append cannot be taken now; nil when it can.
     func refusal() -> ObsError? {
         if isDiskLow.load(ordering: .relaxed) {

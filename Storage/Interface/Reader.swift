@@ -113,6 +113,20 @@ package protocol StoreAdministration: Sendable {
     func flush() throws(ObsError)
 }
 
+/// How far the reading of the log at a start has come.
+package struct ReplayProgress: Sendable, Equatable {
+    package var bytesDone: Int64
+    package var bytesTotal: Int64
+
+    package init(bytesDone: Int64, bytesTotal: Int64) {
+        self.bytesDone = bytesDone
+        self.bytesTotal = bytesTotal
+    }
+
+    /// 0...1.
+    package var share: Double { bytesTotal > 0 ? min(1, Double(bytesDone) / Double(bytesTotal)) : 1 }
+}
+
 package struct StoreStatus: Sendable {
     package struct SignalStatus: Sendable {
         package var signal: Signal
@@ -127,12 +141,18 @@ package struct StoreStatus: Sendable {
         package var flushedBytes: Int64 = 0
         package var mergedBytes: Int64 = 0
         package var merges = 0
+        /// Nil once the signal's log is replayed.
+        package var replay: ReplayProgress?
         package init(signal: Signal) { self.signal = signal }
     }
 
     package var signals: [SignalStatus] = []
-    /// Nil once replay is done; else the share done, 0...1.
-    package var replayProgress: Double?
+    /// Nil once all logs are replayed; until then reads are refused.
+    package var replay: ReplayProgress? {
+        let parts = signals.compactMap(\.replay)
+        guard !parts.isEmpty else { return nil }
+        return ReplayProgress(bytesDone: parts.reduce(0) { $0 + $1.bytesDone }, bytesTotal: parts.reduce(0) { $0 + $1.bytesTotal })
+    }
     /// Segments set aside because they failed their checksums.
     package var quarantined = 0
     package init() {}

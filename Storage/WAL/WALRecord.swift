@@ -56,6 +56,9 @@ package enum WALFormat {
     /// Content of one record; more is damage, not a length.
     package static let contentBytesMax = 1 << 30
 
+    /// No file of that size holds more records: the smallest has a frame, the fixed fields and four bytes more.
+    package static func recordsMax(fileBytes: Int) -> UInt64 { UInt64(max(0, fileBytes - headerBytes) / (frameBytes + contentBytesMin)) }
+
     package static func header(signal: Signal, firstSequence: UInt64) -> [UInt8] {
         var bytes = magic
         bytes.appendLittleEndian(firstSequence)

@@ -63,7 +63,7 @@ package final class WALWriter: Sendable {
         self.queueBytesMax = queueBytesMax
         self.fileBytesMax = fileBytesMax
         try fileSystem.makeDirectories(layout.walFolder(signal))
-        var state = State(settled: nextSequence - 1)
+        var state = State(settled: nextSequence - 1, rotated: nextSequence)
         for file in files where file.firstSequence != nextSequence { state.files.append((file, (try? fileSystem.size(file.path)) ?? 0)) }
         self.state = Monitor(state)
         let file = try open(nextSequence)
@@ -99,11 +99,14 @@ package final class WALWriter: Sendable {
             state.files.indices.prefix { $0 + 1 < state.files.count && state.files[$0 + 1].file.firstSequence <= sequence + 1 }.map { state.files[$0].file }
         }
         for (index, file) in gone.enumerated() {
-            try fileSystem.remove(file.path)
+            do throws(ObsError) { try fileSystem.remove(file.path) } catch { guard error.code == .notFound else { throw error } }
             state.read { _ = $0.files.removeFirst() }
             if index == 0 || index == gone.count - 1 { try fileSystem.syncDirectory(layout.walFolder(signal)) }
         }
     }
+
+    /// Leaves out a file of an earlier run that was found to be none and taken away.
+    package func forget(_ file: WALFile) { state.read { $0.files.removeAll { $0.file == file } } }
 
     /// First sequence number of the oldest file that begins within `range`.
     package func firstFile(in range: ClosedRange<UInt64>) -> UInt64? {

@@ -59,7 +59,7 @@ final class ObsdProcess {
     private let client = HTTPClient()
     private let log = LogText()
 
-    /// Starts and waits until it listens.
+    /// Starts and waits until it listens and answers.
     init(data: String, _ arguments: [String] = []) throws {
         self.data = data
         self.arguments = arguments
@@ -79,7 +79,7 @@ final class ObsdProcess {
         output.fileHandleForReading.readabilityHandler = { [log] handle in log.append(handle.availableData) }
         try process.run()
         let deadline = Date().addingTimeInterval(30)
-        while !contains("\"msg\":\"started\"") {
+        while !contains("\"msg\":\"started\"") || !contains("\"msg\":\"ready\"") {
             guard process.isRunning, Date() < deadline else { throw Place.Missing(what: "obsd did not start:\n\(logText)") }
             usleep(5000)
         }
