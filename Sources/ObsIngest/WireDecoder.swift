@@ -26,7 +26,7 @@ package struct WireDecoder: RequestDecoder {
 
     package init(limits: Limits) { self.limits = limits }
 
-    package func decode(_ request: RawRequest, receivedAtNanos: Int64) throws(ObsError) -> DecodedBatch {
+    package func decode(_ request: RawRequest, receivedAtNanos: Int64, limits: Limits) throws(ObsError) -> DecodedBatch {
         // What was acknowledged under a larger bound must not be lost to a smaller one set since.
         var limits = limits
         limits.decodedBytesMax = max(limits.decodedBytesMax, Self.replayBytesMax)

@@ -4,7 +4,7 @@ package import ObsCore
 ///
 /// ```
 /// <root>/LOCK  VERSION
-///        wal/<signal>/<sequence, 16 hexadecimal digits>.wal
+///        wal/epochs   wal/<signal>/<sequence, 16 hexadecimal digits>.wal
 ///        tenants/<tenant>/<signal>/<yyyy-mm-dd>/<segment id>.seg
 ///        index/catalog.sqlite   tombstones/   state/   quarantine/
 /// ```
@@ -21,6 +21,8 @@ package struct DiskLayout: Sendable {
     package var lock: String { root + "/LOCK" }
     package var version: String { root + "/VERSION" }
     package var walRoot: String { root + "/wal" }
+    /// Which limits decided which log records.
+    package var epochs: String { walRoot + "/epochs" }
     package var tenantsRoot: String { root + "/tenants" }
     package var indexFolder: String { root + "/index" }
     package var catalog: String { indexFolder + "/catalog.sqlite" }

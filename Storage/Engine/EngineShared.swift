@@ -14,9 +14,11 @@ final class EngineShared: Sendable {
     let cache: BlockCache
     /// Keys the hashes of label sets.
     let secret: UInt64
+    /// The limits of each configuration the log knows.
+    let epochs: Epochs
     private let catalog: Monitor<Catalog>
 
-    init(_ configuration: EngineConfiguration, fileSystem: any FileSystem, clock: any Clock, secret: UInt64, catalog: Catalog) {
+    init(_ configuration: EngineConfiguration, fileSystem: any FileSystem, clock: any Clock, secret: UInt64, epochs: Epochs, catalog: Catalog) {
         self.configuration = configuration
         self.fileSystem = fileSystem
         self.clock = clock
@@ -24,6 +26,8 @@ final class EngineShared: Sendable {
         gate = StoreGate(configuration, fileSystem)
         cache = BlockCache(bytesMax: configuration.cacheBytesMax)
         self.secret = secret
+        self.epochs = epochs
+        if epochs.wasDamaged { gate.countQuarantined() }
         self.catalog = Monitor(catalog)
     }
 

@@ -10,7 +10,7 @@ internal import ObsStore
 internal import ObsWAL
 internal import Synchronization
 
-final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile` is the replaying thread's own
+final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile` and `lastDiffering` are the replaying thread's own
     typealias Unwrap = @Sendable (DecodedBatch) -> Head.Batch?
     typealias DecodeBatch = @Sendable ([UInt8]) throws(ObsError) -> Head.Batch
 
@@ -23,6 +23,8 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
     private let decodeBatch: DecodeBatch
     /// The first file of the generation being filled.
     private var nextFile = 0
+    /// The file of the last record that was decided differently: once a file is told.
+    private var lastDiffering: WALFile?
     private let bytesTotal: Int
     private let bytesDone = Atomic<Int>(0)
     private let cancelled = Atomic<Bool>(false)
@@ -118,16 +120,17 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
         }
         generation.skip(to: record.sequence + 1)
         guard !covered.contains(record.sequence) else { return }
-        let batch = try decode(record)
+        let limits = shared.epochs.limits(of: record.configurationEpoch)
+        let batch = try decode(record, limits)
         let before = generation.usedBytes
         generation.walBytes += record.byteSize
-        _ = generation.apply(
-            batch, prepared: Head.prepare(batch, secret: shared.secret), tenant: record.tenant, sequence: record.sequence, floor: record.floor,
-            limits: shared.configuration.limits)
+        let outcome = generation.apply(
+            batch, prepared: Head.prepare(batch, secret: shared.secret), tenant: record.tenant, sequence: record.sequence, floor: record.floor, limits: limits)
+        if !isSame(outcome, record) { differs(record, outcome, files[index].file) }
         shared.gate.hold(generation.usedBytes - before)
     }
 
-    private func decode(_ record: WALRecord) throws(ObsError) -> Head.Batch {
+    private func decode(_ record: WALRecord, _ limits: Limits) throws(ObsError) -> Head.Batch {
         let batch: Head.Batch?
         do throws(ObsError) {
             switch record.payload {
@@ -135,13 +138,33 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
             case .request(let format, let compression, let parameters, let body):
                 guard let known = WireFormat(rawValue: format) else { throw ObsError(.corrupt, "unknown wire format \(format)") }
                 let request = RawRequest(format: known, compression: compression, parameters: parameters, body: body)
-                batch = unwrap(try decoder.decode(request, receivedAtNanos: record.receivedAtNanos))
+                batch = unwrap(try decoder.decode(request, receivedAtNanos: record.receivedAtNanos, limits: limits))
             }
         } catch {
             throw ObsError(.corrupt, "log record \(record.sequence) cannot be decoded: \(error)")
         }
         guard let batch else { throw ObsError(.corrupt, "log record \(record.sequence) is of another signal") }
         return batch
+    }
+
+    /// Whether a record was decided as it was when it came. Samples of metrics are compared by their sum: what an instant has already depends on where
+    /// generations begin, and no answer does.
+    private func isSame(_ outcome: AppendOutcome, _ record: WALRecord) -> Bool {
+        let isSum = outcome.accepted + outcome.duplicates + outcome.rejected == record.accepted + record.duplicates + record.rejected
+        return isSum && (Head.signal == .metrics || outcome.rejected == record.rejected)
+    }
+
+    private func differs(_ record: WALRecord, _ outcome: AppendOutcome, _ file: WALFile) {
+        outcomeDifferences.add(1)
+        guard lastDiffering != file else { return }
+        lastDiffering = file
+        DiagnosticLog.warn(
+            "a log record was decided differently when it came",
+            [
+                ("path", file.path), ("sequence", "\(record.sequence)"), ("accepted", "\(record.accepted)"), ("duplicates", "\(record.duplicates)"),
+                ("rejected", "\(record.rejected)"), ("accepted_now", "\(outcome.accepted)"), ("duplicates_now", "\(outcome.duplicates)"),
+                ("rejected_now", "\(outcome.rejected)"),
+            ])
     }
 
     /// Says that records could not be read. The damaged file stays, under a second name, for whoever wants to look; the records around the damage are used.
@@ -154,3 +177,6 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
         try? shared.fileSystem.hardLink(file.path, to: copy)
     }
 }
+
+private let outcomeDifferences = SelfMetrics.counter(
+    "obs_replay_outcome_differences_total", help: "Log records of which replay took other rows than were taken when they came.")

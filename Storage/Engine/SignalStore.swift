@@ -76,6 +76,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
                 batch, prepared: prepared, tenant: origin.tenant, sequence: record.sequence, floor: floor, limits: shared.configuration.limits)
             state.active.walBytes += record.byteSize
             shared.gate.hold(state.active.usedBytes - before)
+            record.configurationEpoch = shared.epochs.current
             record.accepted = outcome.accepted
             record.duplicates = outcome.duplicates
             record.rejected = outcome.rejected

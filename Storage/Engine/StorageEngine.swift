@@ -43,9 +43,10 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         try fileSystem.makeDirectories(layout.root)
         let lock = try fileSystem.lock(layout.lock)
         let version = try StoreVersion.load(fileSystem, layout)
+        let epochs = try Epochs.load(fileSystem, layout, configuration.limits, nowSeconds: clock.nowNanos() / nanosPerSecond)
         try fileSystem.makeDirectories(layout.indexFolder)
         let catalog = try Catalog.open(layout.catalog)
-        let shared = EngineShared(configuration, fileSystem: fileSystem, clock: clock, secret: version.secret, catalog: catalog)
+        let shared = EngineShared(configuration, fileSystem: fileSystem, clock: clock, secret: version.secret, epochs: epochs, catalog: catalog)
         let engine = try StorageEngine(shared, catalog, lock, decoder)
         try engine.start(waitForReplay: waitForReplay)
         return engine

@@ -106,7 +106,8 @@ package enum DecodedBatch: Sendable {
 }
 
 /// Turns a logged request into a batch again; handed to the engine at start so that the keeping side knows no protocol.
-/// Must be deterministic: same request, same receive time, same batch.
+/// Must be deterministic: same request, same receive time, same limits, same batch.
 package protocol RequestDecoder: Sendable {
-    func decode(_ request: RawRequest, receivedAtNanos: Int64) throws(ObsError) -> DecodedBatch
+    /// - Parameter limits: what bounded single records when the request was taken; bounds on the whole request do not count any more.
+    func decode(_ request: RawRequest, receivedAtNanos: Int64, limits: Limits) throws(ObsError) -> DecodedBatch
 }

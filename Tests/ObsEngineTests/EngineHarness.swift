@@ -7,7 +7,7 @@ import XCTest
 
 /// Lines `<name> <millis> <value>` for metrics; anything else for other formats is refused.
 struct TextDecoder: RequestDecoder {
-    func decode(_ request: RawRequest, receivedAtNanos: Int64) throws(ObsError) -> DecodedBatch {
+    func decode(_ request: RawRequest, receivedAtNanos: Int64, limits: Limits) throws(ObsError) -> DecodedBatch {
         let lines = String(decoding: request.body, as: UTF8.self).split(separator: "\n")
         switch request.format {
         case .remoteWrite1:

@@ -112,10 +112,14 @@ final class HeadTests: EngineTestCase {
         try twice(
             { engine in
                 let samples = RawRequest(format: .remoteWrite1, compression: .none, body: Array("up 5 1\nup 6 0\n".utf8))
-                guard case .metrics(let metrics) = try TextDecoder().decode(samples, receivedAtNanos: 0) else { return XCTFail("not metrics") }
+                guard case .metrics(let metrics) = try TextDecoder().decode(samples, receivedAtNanos: 0, limits: Limits()) else {
+                    return XCTFail("not metrics")
+                }
                 _ = try engine.appendAndWait(metrics, origin: origin("default", samples))
                 let lines = RawRequest(format: .jsonLines, compression: .none, parameters: "shop", body: Array("one\ntwo\n".utf8))
-                guard case .logs(let logs) = try TextDecoder().decode(lines, receivedAtNanos: clock.nowNanos()) else { return XCTFail("not logs") }
+                guard case .logs(let logs) = try TextDecoder().decode(lines, receivedAtNanos: clock.nowNanos(), limits: Limits()) else {
+                    return XCTFail("not logs")
+                }
                 _ = try engine.appendAndWait(logs, origin: origin("default", lines))
             },
             { engine in

@@ -11,13 +11,13 @@ private final class HeldDecoder: RequestDecoder {
     init(permits: Int) { self.permits = Monitor(permits) }
     func release() { permits.update { $0 = .max } }
 
-    func decode(_ request: RawRequest, receivedAtNanos: Int64) throws(ObsError) -> DecodedBatch {
+    func decode(_ request: RawRequest, receivedAtNanos: Int64, limits: Limits) throws(ObsError) -> DecodedBatch {
         _ = permits.wait { permits -> Void? in
             guard permits > 0 else { return nil }
             permits -= 1
             return ()
         }
-        return try TextDecoder().decode(request, receivedAtNanos: receivedAtNanos)
+        return try TextDecoder().decode(request, receivedAtNanos: receivedAtNanos, limits: limits)
     }
 }
 
@@ -29,7 +29,8 @@ final class LogReplayTests: EngineTestCase {
     }
 
     /// Requests `a <time> <time>`, one record each, and as many log lines; then the power goes.
-    private func crashed(_ records: ClosedRange<Int>, _ change: (inout EngineConfiguration) -> Void = { _ in }) throws -> (root: String, disk: FaultyFileSystem) {
+    private func crashed(_ records: ClosedRange<Int>, _ change: (inout EngineConfiguration) -> Void = { _ in }) throws -> (root: String, disk: FaultyFileSystem)
+    {
         let root = makeRoot()
         let disk = FaultyFileSystem()
         let engine = try open(root, disk, change: change)

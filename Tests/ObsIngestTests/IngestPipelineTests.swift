@@ -66,7 +66,7 @@ final class IngestPipelineTests: XCTestCase {
 
     func testReplayGivesWhatIngestGave() throws {
         let request = RawRequest(format: .lokiJSON, compression: .none, body: Array(loki.utf8))
-        guard case .logs(let batch) = try WireDecoder(limits: Limits()).decode(request, receivedAtNanos: 1) else { return XCTFail("no logs") }
+        guard case .logs(let batch) = try WireDecoder(limits: Limits()).decode(request, receivedAtNanos: 1, limits: Limits()) else { return XCTFail("no logs") }
         XCTAssertEqual(batch.count, 2)
     }
 
@@ -76,7 +76,7 @@ final class IngestPipelineTests: XCTestCase {
         limits.decodedBytesMax = 8
         let request = RawRequest(format: .lokiJSON, compression: .gzip, body: gzipCompress(Array(loki.utf8)))
         XCTAssertThrowsError(try WireDecoder(limits: limits).decodeRequest(request, receivedAtNanos: 1))
-        guard case .logs(let batch) = try WireDecoder(limits: limits).decode(request, receivedAtNanos: 1) else { return XCTFail("no logs") }
+        guard case .logs(let batch) = try WireDecoder(limits: limits).decode(request, receivedAtNanos: 1, limits: limits) else { return XCTFail("no logs") }
         XCTAssertEqual(batch.count, 2)
     }
 

@@ -34,7 +34,7 @@ struct Workload {
         let raw = RawRequest(format: format, compression: .none, parameters: parameters, body: Array(body.utf8))
         // A part comes as batches without a request, as scrapes do.
         let isBatch = Int.random(in: 0..<4, using: &random) == 0
-        let batch = try WireDecoder(limits: Limits()).decode(raw, receivedAtNanos: nowNanos)
+        let batch = try WireDecoder(limits: Limits()).decode(raw, receivedAtNanos: nowNanos, limits: Limits())
         let request = try request(tenant, isBatch ? nil : raw, batch, nowNanos)
         if sent.count < 40 { sent.append(request) } else { sent[serial % 40] = request }
         return request
@@ -42,7 +42,9 @@ struct Workload {
 
     private func request(_ tenant: TenantID, _ raw: RawRequest?, _ batch: DecodedBatch, _ nowNanos: Int64) throws -> Request {
         let origin = WriteOrigin(tenant: tenant, receivedAtNanos: nowNanos, request: raw)
-        return Request(tenant: tenant, origin: origin, batch: try raw.map { try WireDecoder(limits: Limits()).decode($0, receivedAtNanos: nowNanos) } ?? batch)
+        return Request(
+            tenant: tenant, origin: origin,
+            batch: try raw.map { try WireDecoder(limits: Limits()).decode($0, receivedAtNanos: nowNanos, limits: Limits()) } ?? batch)
     }
 
     /// Mostly now, some hours or days late, on a coarse grid.
