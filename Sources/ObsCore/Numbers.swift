@@ -1,3 +1,14 @@
+/// A byte size: a whole number with an optional unit B KB MB GB TB PB or KiB …; units are powers of 1024 (as in Prometheus). Nil for anything else.
+package func parseBinarySize(_ text: String) -> Int? {
+    let digits = text.prefix { $0.isASCII && $0.isNumber }
+    var unit = text.dropFirst(digits.count).uppercased()
+    if unit.hasSuffix("IB"), unit.count == 3 { unit = "\(unit.prefix(1))B" }
+    let shifts = ["": 0, "B": 0, "KB": 10, "MB": 20, "GB": 30, "TB": 40, "PB": 50]
+    guard let count = Int(digits), let shift = shifts[unit] else { return nil }
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: 1 << shift)
+    return overflow ? nil : bytes
+}
+
 /// A sample value as Prometheus prints it: shortest round-trip decimal, exponent form only below 1e-6 or from 1e21, `NaN`, `+Inf`, `-Inf`.
 package func formatSampleValue(_ value: Double) -> String {
     if value.isNaN { return "NaN" }

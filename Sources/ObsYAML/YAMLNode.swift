@@ -85,12 +85,7 @@ extension YAMLNode {
     /// A byte size: a number with an optional unit B KB MB GB TB PB or KiB …; units are powers of 1024 (as in Prometheus).
     package func byteSize() throws(ObsError) -> Int {
         let text = try string()
-        let digits = text.prefix { $0.isASCII && $0.isNumber }
-        let unit = text.dropFirst(digits.count).uppercased().replacingI()
-        let shifts = ["": 0, "B": 0, "KB": 10, "MB": 20, "GB": 30, "TB": 40, "PB": 50]
-        guard let count = Int(digits), let shift = shifts[unit] else { throw error("not a valid size (such as 512KB or 10MB): \(quoted(text))") }
-        let (bytes, overflow) = count.multipliedReportingOverflow(by: 1 << shift)
-        guard !overflow else { throw error("size \(quoted(text)) is too large") }
+        guard let bytes = parseBinarySize(text) else { throw error("not a valid size (such as 512KB or 10MB): \(quoted(text))") }
         return bytes
     }
 
@@ -127,13 +122,5 @@ extension YAMLNode {
     private var shown: String {
         if case .scalar(let text, _) = content { return quoted(text) }
         return "a \(kind)"
-    }
-}
-
-extension String {
-    /// `KIB` is written for `KB` by those who are exact; both mean 1024 here.
-    fileprivate func replacingI() -> String {
-        guard utf8.count == 3, let first = first, hasSuffix("IB") else { return self }
-        return "\(first)B"
     }
 }

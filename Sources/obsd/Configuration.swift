@@ -13,6 +13,8 @@ struct Configuration {
     var limits = Limits()
     /// Nil keeps for ever.
     var retentionMillis: Int64?
+    /// Nil for no bound by the flag; the file may have one.
+    var retentionBytes: Int64?
     var durability: Durability
     var authenticator: Authenticator
     var tls: TLSIdentity?
@@ -22,6 +24,7 @@ struct Configuration {
     init(_ flags: Flags) throws(ObsError) {
         self.flags = flags
         retentionMillis = flags["retention"] == "none" ? nil : try flags.durationMillis("retention")
+        retentionBytes = try flags.byteSize("retention-bytes")
         durability = try Self.durability(flags)
         guard flags["otlp-grpc"] == "none" else { throw ObsError(.badInput, "flag --otlp-grpc: OTLP/gRPC is not served yet; send OTLP/HTTP to --otlp-http") }
         limits.queryTimeoutMillis = try flags.durationMillis("query-timeout")
@@ -35,6 +38,7 @@ struct Configuration {
         authenticator = try Self.authenticator(flags)
         try Self.refuseOpenListeners(flags, tls: tls)
         file = try FileConfiguration(path: flags["config"], limits: limits)
+        if !flags.isGiven("retention-bytes") { retentionBytes = file.storage.retentionBytes }
     }
 
     private static func durability(_ flags: Flags) throws(ObsError) -> Durability {
@@ -89,6 +93,7 @@ struct Configuration {
 struct FileConfiguration {
     var prometheus = PrometheusConfiguration()
     var alerting = AlertingConfiguration()
+    var storage = StorageSettings()
     var text = ""
 
     init(path: String, limits: Limits) throws(ObsError) {
@@ -103,8 +108,10 @@ struct FileConfiguration {
             for entry in root.skip(["remote_write", "remote_read", "storage", "tracing", "otlp", "runtime", "scrape_config_files"]) {
                 prometheus.warnings.append("\(entry.path) (line \(entry.line)) is not supported yet and has no effect")
             }
-            // Our own section has no keys yet; a misspelt one must not pass in silence.
-            try root.mapping("obsd")?.finish()
+            if let own = try root.mapping("obsd") {
+                if let storage = try own.mapping("storage") { self.storage = try StorageSettings(storage) }
+                try own.finish()
+            }
             try root.finish()
         } catch {
             throw ObsError(error.code, "\(path): \(error.description)")

@@ -74,6 +74,8 @@ final class Daemon: Sendable {
 
     private static func engineConfiguration(_ configuration: Configuration) -> EngineConfiguration {
         var engine = EngineConfiguration(dataDirectory: configuration.flags["data"], retentionMillis: configuration.retentionMillis)
+        engine.retentionBytes = configuration.retentionBytes
+        engine.retentionBytesBySignal = configuration.file.storage.retentionBytesBySignal
         engine.durability = configuration.durability
         engine.limits = configuration.limits
         return engine

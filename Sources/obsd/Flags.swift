@@ -29,6 +29,9 @@ struct Flags {
             name: "retention", value: "DURATION|none", fallback: "30d",
             help: "data older than this is deleted; none keeps for ever and takes samples of any age"),
         Flag(
+            name: "retention-bytes", value: "SIZE|none", fallback: "none",
+            help: "past this size of all segments together the oldest are deleted; the log comes on top"),
+        Flag(
             name: "durability", value: "commit|interval|os", fallback: "commit",
             help: "when a write is acknowledged: after its log record is synced, or at once with a sync every 100 ms, or with none of ours"),
         Flag(
@@ -99,6 +102,15 @@ struct Flags {
             throw ObsError(.badInput, "flag --\(name): \(quoted(self[name])) is no duration; write one like 30s, 2h or 30d")
         }
         return value
+    }
+
+    /// Bytes; nil for `none`.
+    func byteSize(_ name: String) throws(ObsError) -> Int64? {
+        if self[name] == "none" { return nil }
+        guard let bytes = parseBinarySize(self[name]), bytes > 0 else {
+            throw ObsError(.badInput, "flag --\(name): \(quoted(self[name])) is no size; write one like 512MB or 2TB")
+        }
+        return Int64(bytes)
     }
 
     /// The address of a listener; nil for `none`.

@@ -30,6 +30,8 @@ package protocol FileSystem: Sendable {
     func hardLink(_ from: String, to: String) throws(ObsError)
     /// Bytes an unprivileged process may still write to the file system that holds `path`.
     func freeBytes(_ path: String) throws(ObsError) -> Int64
+    /// Size of the file system that holds `path`.
+    func totalBytes(_ path: String) throws(ObsError) -> Int64
     /// Takes the exclusive lock on a file, creating it; held until the returned value goes.
     /// - Throws: `.unavailable` when another process has it.
     func lock(_ path: String) throws(ObsError) -> any FileLock

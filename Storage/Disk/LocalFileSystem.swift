@@ -87,6 +87,12 @@ package struct LocalFileSystem: FileSystem {
         return Int64(clamping: UInt64(status.f_bavail) &* UInt64(status.f_frsize))
     }
 
+    package func totalBytes(_ path: String) throws(ObsError) -> Int64 {
+        var status = statvfs()
+        if statvfs(path, &status) != 0 { throw systemError("read size of the file system of", path) }
+        return Int64(clamping: UInt64(status.f_blocks) &* UInt64(status.f_frsize))
+    }
+
     package func lock(_ path: String) throws(ObsError) -> any FileLock { try LocalFileLock(path) }
 }
 

@@ -231,6 +231,11 @@ package final class MemoryFileSystem: FileSystem {
         state.withLock { $0.capacityBytes == .max ? 1 << 40 : Int64(max(0, $0.capacityBytes - $0.usedBytes)) }
     }
 
+    package func totalBytes(_ path: String) throws(ObsError) -> Int64 { state.withLock { $0.capacityBytes == .max ? 1 << 40 : Int64($0.capacityBytes) } }
+
+    /// Bytes of all files together, a file of several names once.
+    package var usedBytes: Int { state.withLock { $0.usedBytes } }
+
     package func lock(_ path: String) throws(ObsError) -> any FileLock {
         guard state.withLock({ $0.locked.insert(path).inserted }) else { throw ObsError(.unavailable, "\(path) is locked by another process") }
         return MemoryFileLock(path: path, disk: self)
@@ -252,7 +257,10 @@ package final class MemoryFileSystem: FileSystem {
 }
 
 extension MemoryFileSystem.State {
-    fileprivate var usedBytes: Int { names.values.reduce(0) { $0 + $1.bytes.count } }
+    fileprivate var usedBytes: Int {
+        var seen = Set<ObjectIdentifier>()
+        return names.values.reduce(0) { seen.insert(ObjectIdentifier($1)).inserted ? $0 + $1.bytes.count : $0 }
+    }
 }
 
 private final class MemoryReadableFile: ReadableFile {

@@ -37,8 +37,13 @@ package struct EngineConfiguration: Sendable {
     package var headBytesMax = 1 << 30
     /// Memory for decoded blocks of segments.
     package var cacheBytesMax = 128 << 20
-    /// Appends are refused with less free space than this: what a flush and a merge need to give space back.
-    package var freeBytesMin: Int64 = 1 << 30
+    /// Bytes of segments that are kept, all tenants and signals together; nil for no bound. The log comes on top.
+    package var retentionBytes: Int64?
+    /// The same for single signals.
+    package var retentionBytesBySignal: [Signal: Int64] = [:]
+    /// With less free space than this appends are refused and the oldest segments go: what a flush and a merge need to give space back.
+    /// Nil takes a share of the file system, see `StoreGate.freeBytesMin(ofTotal:)`; 0 watches nothing.
+    package var freeBytesMin: Int64?
     package var limits = Limits()
     /// Whether the engine flushes, merges, drops and watches by itself, on threads of its own; a simulation does these things when its schedule says so.
     package var maintainsItself = true

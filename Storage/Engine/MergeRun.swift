@@ -66,6 +66,8 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
                 for segments in store.settledSegments() {
                     if state.read({ $0.isStopping || $0.isOff }) { break }
                     guard let choice = shared.configuration.merge.next(segments.map(\.info)) else { continue }
+                    // Both the inputs and the output are there for a while.
+                    guard shared.gate.hasRoom(choice.reduce(0) { $0 + segments[$1].info.bytes }) else { continue }
                     try run(choice.map { segments[$0] })
                     return .success(true)
                 }

@@ -9,8 +9,9 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     private let fileSystem: any FileSystem
     private struct State {
         var reader: Reader?
-        var isDropped = false
         var isUnlinked = false
+        /// Called when the file is gone; nil unless dropped.
+        var removed: (@Sendable () -> Void)?
     }
     private let state = Monitor(State())
     private let open: @Sendable (any FileSystem, String) throws(ObsError) -> Reader
@@ -29,7 +30,8 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     }
 
     deinit {
-        guard state.read({ $0.isDropped }) else { return }
+        guard let removed = state.read({ $0.removed }) else { return }
+        defer { removed() }
         do throws(ObsError) {
             try fileSystem.remove(path)
             // The last segment of a day takes the folder with it; a folder that is not empty stays.
@@ -39,8 +41,8 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
         }
     }
 
-    /// The file goes when nobody reads it any more.
-    func drop() { state.read { $0.isDropped = true } }
+    /// The file goes when nobody reads it any more; `removed` is called then.
+    func drop(removed: @escaping @Sendable () -> Void = {}) { state.read { $0.removed = removed } }
 
     /// Removes the file now; who holds the handle reads on through the open file.
     func unlink() throws(ObsError) {

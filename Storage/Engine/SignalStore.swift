@@ -75,6 +75,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             let outcome = state.active.apply(
                 batch, prepared: prepared, tenant: origin.tenant, sequence: record.sequence, floor: floor, limits: shared.configuration.limits)
             state.active.walBytes += record.byteSize
+            shared.gate.log(record.byteSize)
             shared.gate.hold(state.active.usedBytes - before)
             record.configurationEpoch = shared.epochs.current
             record.accepted = outcome.accepted
@@ -156,6 +157,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             // What an earlier try could not flush.
             try flushSealed()
             guard let rest = try replay.run(full: keep, damaged: wal.forget) else { return }
+            shared.gate.log(rest.walBytes)
             state.update { state in
                 // Nothing new came: the old generation goes on, as if there had been no stop.
                 if state.active.isEmpty { state.active = rest } else { state.sealed.append(rest) }
@@ -170,6 +172,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
 
     /// Writes a replayed generation as segments. When that fails it waits in memory, as long as there is any.
     private func keep(_ generation: Generation<Head>) throws(ObsError) {
+        shared.gate.log(generation.walBytes)
         state.read { $0.sealed.append(generation) }
         do throws(ObsError) { try flushSealed() } catch {
             if shared.gate.isMemoryFull { throw error }
@@ -179,15 +182,15 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
 
     // MARK: Flushing
 
-    /// Seals the active generation when it is big or old enough, and flushes what is sealed.
-    func flushIfDue() {
+    /// Seals the active generation when it is big or old enough (`early`: when there is anything in it), and flushes what is sealed.
+    func flushIfDue(early: Bool = false) {
         let configuration = shared.configuration
         let now = shared.clock.monotonicNanos()
         let isDue = state.read { state in
             let active = state.active
             if now < state.nextTryNanos || state.replay != nil { return false }
             return !active.isEmpty
-                && (active.walBytes >= configuration.generationWALBytesMax || active.usedBytes >= configuration.headBytesMax / 4
+                && (early || active.walBytes >= shared.gate.generationWALBytesMax || active.usedBytes >= configuration.headBytesMax / 4
                     || now &- active.createdNanos >= configuration.generationAgeMillis &* nanosPerMilli)
                 || !state.sealed.isEmpty
         }
@@ -262,6 +265,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         // The newest file is never removed: the next one must be there first.
         wal.waitRotated(generation.endSequence)
         try wal.remove(through: last)
+        shared.gate.flushed(generation.walBytes)
     }
 
     // MARK: Segments
@@ -292,28 +296,40 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     /// Drops segments whose newest record is older than the retention.
     func enforceRetention() {
         guard shared.configuration.retentionMillis != nil else { return }
-        // Not while a flush cleans up: a group must be whole until its log is gone.
-        flushing.read { _ in dropExpired() }
+        let cutoff = floor(receivedAtNanos: shared.clock.nowNanos())
+        drop("past the retention") { $0.maxTime < cutoff }
     }
 
-    private func dropExpired() {
-        let cutoff = floor(receivedAtNanos: shared.clock.nowNanos())
-        let expired = state.read { state in
-            var expired: [Segment] = []
-            for tenant in state.segments.keys {
-                expired += state.segments[tenant]?.filter { $0.info.maxTime < cutoff } ?? []
-                state.segments[tenant]?.removeAll { $0.info.maxTime < cutoff }
-                if state.segments[tenant]?.isEmpty == true { state.segments[tenant] = nil }
+    /// Drops the segments that `isChosen` says, whoever reads them keeps them until done.
+    func drop(_ reason: String, _ isChosen: (SegmentInfo) -> Bool) {
+        // Not while a flush cleans up: a group must be whole until its log is gone.
+        let dropped = flushing.read { _ in
+            state.read { state in
+                var dropped: [Segment] = []
+                for tenant in state.segments.keys {
+                    let chosen = state.segments[tenant]?.filter { isChosen($0.info) } ?? []
+                    guard !chosen.isEmpty else { continue }
+                    dropped += chosen
+                    let paths = Set(chosen.map(\.path))
+                    state.segments[tenant]?.removeAll { paths.contains($0.path) }
+                    if state.segments[tenant]?.isEmpty == true { state.segments[tenant] = nil }
+                }
+                return dropped
             }
-            return expired
         }
-        guard !expired.isEmpty else { return }
-        // Whatever fails from here on, the next start finds the files and retention drops them again.
-        do throws(ObsError) { try shared.record(removing: expired.map(\.info)) } catch {
+        guard !dropped.isEmpty else { return }
+        // A flush that found the disk full may have room now.
+        state.read { $0.nextTryNanos = .min }
+        // Whatever fails from here on, the next start finds the files and they are dropped again.
+        do throws(ObsError) { try shared.record(removing: dropped.map(\.info)) } catch {
             DiagnosticLog.warn("catalogue not told of dropped segments", [("error", error.description)])
         }
-        for segment in expired { segment.drop() }
-        DiagnosticLog.info("segments past the retention dropped", [("signal", Head.signal.rawValue), ("segments", "\(expired.count)")])
+        for segment in dropped {
+            let bytes = segment.info.bytes
+            shared.gate.leave(bytes)
+            segment.drop { [gate = shared.gate] in gate.leave(-bytes) }
+        }
+        DiagnosticLog.info("segments \(reason) dropped", [("signal", Head.signal.rawValue), ("segments", "\(dropped.count)")])
     }
 
     /// Closes the readers of the oldest segments past the bound of open ones.

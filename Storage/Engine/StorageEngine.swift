@@ -143,18 +143,50 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
             metrics.flushIfDue()
             logs.flushIfDue()
             traces.flushIfDue()
-            if rounds % 10 == 0 { shared.gate.checkDisk() }
-            if rounds % 300 == 0 { enforceRetention() }
+            freeSpace()
+            if rounds % 10 == 0 { enforceRetention() }
         }
         threads.update { $0.isStopped = true }
     }
 
-    /// Drops segments past the retention; done every minute by itself.
+    /// Drops segments past the retention, by age and by bytes; done every few seconds by itself.
     package func enforceRetention() {
         metrics.enforceRetention()
         logs.enforceRetention()
         traces.enforceRetention()
+        enforceRetentionBytes()
     }
+
+    private func enforceRetentionBytes() {
+        let configuration = shared.configuration
+        for (signal, bytesMax) in configuration.retentionBytesBySignal {
+            drop("past the retention by bytes", SegmentsByAge(segmentInfos.filter { $0.signal == signal }).excess(over: bytesMax))
+        }
+        if let bytesMax = configuration.retentionBytes { drop("past the retention by bytes", SegmentsByAge(segmentInfos).excess(over: bytesMax)) }
+    }
+
+    /// Makes room on a disk that fills up: heads are written so that their log goes, and then the oldest segments go. Done several times a second by itself.
+    package func freeSpace() {
+        guard shared.gate.checkDisk() > 0 else { return }
+        if shared.gate.isFlushWorthwhile {
+            metrics.flushIfDue(early: true)
+            logs.flushIfDue(early: true)
+            traces.flushIfDue(early: true)
+        }
+        let needed = shared.gate.checkDisk()
+        guard needed > 0 else { return }
+        drop("to make room on a full disk", SegmentsByAge(segmentInfos).oldest(needed))
+        shared.gate.checkDisk()
+    }
+
+    private func drop(_ reason: String, _ chosen: Set<SegmentsByAge.Key>) {
+        guard !chosen.isEmpty else { return }
+        metrics.drop(reason) { chosen.contains(SegmentsByAge.Key($0)) }
+        logs.drop(reason) { chosen.contains(SegmentsByAge.Key($0)) }
+        traces.drop(reason) { chosen.contains(SegmentsByAge.Key($0)) }
+    }
+
+    private var segmentInfos: [SegmentInfo] { metrics.segmentInfos + logs.segmentInfos + traces.segmentInfos }
 
     /// Writes all heads to segments.
     package func flush() throws(ObsError) {
@@ -196,7 +228,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     /// Makes the catalogue again from the segments' footers.
     package func rebuildIndex() throws(ObsError) {
         var infos: [SegmentInfo] = []
-        for info in metrics.segmentInfos + logs.segmentInfos + traces.segmentInfos {
+        for info in segmentInfos {
             infos.append(try readSegmentInfo(shared.fileSystem, shared.path(of: info)))
         }
         try shared.rebuildCatalog(infos)

@@ -147,6 +147,7 @@ package final class FaultyFileSystem: FileSystem {
     package func isDirectory(_ path: String) -> Bool { disk.isDirectory(path) }
     package func size(_ path: String) throws(ObsError) -> Int { try disk.size(path) }
     package func freeBytes(_ path: String) throws(ObsError) -> Int64 { try disk.freeBytes(path) }
+    package func totalBytes(_ path: String) throws(ObsError) -> Int64 { try disk.totalBytes(path) }
     package func lock(_ path: String) throws(ObsError) -> any FileLock { try disk.lock(path) }
 }
 
