@@ -106,6 +106,32 @@ struct PrometheusAPI: Sendable {
 
     // MARK: Parts
 
+    func deleteSeries(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let parameters = request.parameters
+        operate(responder) { () throws(ObsError) in
+            let selectors = try selectors(parameters)
+            if selectors.isEmpty { throw ObsError(.badInput, "no match[] parameter provided") }
+            try services.store.delete(request.tenant, .metrics, selectors, range: try range(parameters))
+        }
+    }
+
+    func cleanTombstones(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        operate(responder) { () throws(ObsError) in try services.store.cleanTombstones() }
+    }
+
+    /// Work on the store that has no answer but its end.
+    private func operate(_ responder: any HTTPResponder, _ body: @escaping @Sendable () throws(ObsError) -> Void) {
+        let accepted = services.operations.submit {
+            do throws(ObsError) {
+                try body()
+                responder.send(HTTPResponse(status: 204))
+            } catch {
+                responder.send(HTTPResponse(error, .prometheus))
+            }
+        }
+        if !accepted { responder.send(HTTPResponse(ObsError(.overloaded, "too many requests wait"), .prometheus)) }
+    }
+
     private func run(
         _ request: HTTPRequest, _ responder: any HTTPResponder, _ body: @escaping @Sendable (Parameters, QueryContext) throws(ObsError) -> HTTPResponse
     ) {

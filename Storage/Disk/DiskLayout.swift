@@ -6,7 +6,7 @@ package import ObsCore
 /// <root>/LOCK  VERSION
 ///        wal/epochs   wal/<signal>/<sequence, 16 hexadecimal digits>.wal
 ///        tenants/<tenant>/<signal>/<yyyy-mm-dd>/<segment id>.seg
-///        index/catalog.sqlite   tombstones/   state/   quarantine/
+///        index/catalog.sqlite   tombstones/<number, 16 hexadecimal digits>.del   state/   quarantine/
 /// ```
 package struct DiskLayout: Sendable {
     package let root: String
@@ -15,6 +15,7 @@ package struct DiskLayout: Sendable {
     package static let temporarySuffix = ".tmp"
     package static let walSuffix = ".wal"
     package static let segmentSuffix = ".seg"
+    package static let tombstoneSuffix = ".del"
 
     package init(root: String) { self.root = root }
 
@@ -27,6 +28,7 @@ package struct DiskLayout: Sendable {
     package var indexFolder: String { root + "/index" }
     package var catalog: String { indexFolder + "/catalog.sqlite" }
     package var tombstones: String { root + "/tombstones" }
+    package func tombstone(_ number: UInt64) -> String { "\(tombstones)/\(hexString(number))\(Self.tombstoneSuffix)" }
     package var state: String { root + "/state" }
     package var quarantine: String { root + "/quarantine" }
 
@@ -52,6 +54,12 @@ package struct DiskLayout: Sendable {
     /// Sequence number of a log file's name; nil for any other name.
     package static func walSequence(_ name: String) -> UInt64? {
         guard let digits = stem(name, walSuffix), digits.utf8.count == 16, digits.utf8.allSatisfy({ hexValue($0) != nil }) else { return nil }
+        return UInt64(digits, radix: 16)
+    }
+
+    /// Number of a tombstone file's name; nil for any other name.
+    package static func tombstoneNumber(_ name: String) -> UInt64? {
+        guard let digits = stem(name, tombstoneSuffix), digits.utf8.count == 16, digits.utf8.allSatisfy({ hexValue($0) != nil }) else { return nil }
         return UInt64(digits, radix: 16)
     }
 

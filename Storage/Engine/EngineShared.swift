@@ -10,6 +10,7 @@ final class EngineShared: Sendable {
     let clock: any Clock
     let layout: DiskLayout
     let gate: StoreGate
+    let tombstones: Tombstones
     /// Decoded blocks of all open segments.
     let cache: BlockCache
     /// Keys the hashes of label sets.
@@ -24,6 +25,7 @@ final class EngineShared: Sendable {
         self.clock = clock
         layout = DiskLayout(root: configuration.dataDirectory)
         gate = StoreGate(configuration, fileSystem)
+        tombstones = Tombstones(fileSystem, layout)
         cache = BlockCache(bytesMax: configuration.cacheBytesMax)
         self.secret = secret
         self.epochs = epochs

@@ -10,6 +10,9 @@ protocol FlushableHead: SignalHead {
     associatedtype Reader: AnyObject & Sendable
     static func openSegment(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache) throws(ObsError) -> Reader
 
+    /// Whether a segment has rows that the deletion hides.
+    static func holds(_ reader: Reader, _ tombstone: Tombstone) throws(ObsError) -> Bool
+
     /// Days of each segment to be written; none when there is nothing to keep.
     func partitions() -> [ClosedRange<Int>]
     /// Writes the rows of those days; `draft` and `path` as its segment writer takes them.

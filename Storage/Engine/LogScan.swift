@@ -13,6 +13,7 @@ struct LogSources {
     /// A generation's batches and its stream table with the count to trust.
     var heads: [(batches: BatchList<LogBatch>, streams: SeriesTable, streamCount: Int)] = []
     var segments: [LogSegment] = []
+    var deletions = Deletions()
 }
 
 struct LogScan {
@@ -36,8 +37,9 @@ struct LogScan {
     private var seen = SeenRows()
     /// Per head generation: whether each stream satisfies the matchers.
     private var headStreams: [[Bool]] = []
-    /// Per opened segment: the same.
-    private var segmentStreams: [[Bool]] = []
+    /// Per opened segment: the same, and what of it is deleted.
+    private var segmentStreams: [(matching: [Bool], mask: DeletedRows)] = []
+    private var deletions = Deletions()
 
     init(_ selection: LogSelection, context: QueryContext, sink: any LogSink) {
         self.selection = selection
@@ -47,6 +49,7 @@ struct LogScan {
 
     mutating func run(_ sources: LogSources) throws(ObsError) {
         guard selection.startNanos < selection.endNanos else { return }
+        deletions = sources.deletions
         collect(sources)
         while let work = pop() {
             try context.check()
@@ -54,7 +57,8 @@ struct LogScan {
             switch work.source {
             case .batch(let entry, let head): try visit(entry, streams: headStreams[head])
             case .segment(let segment): try open(segment)
-            case .block(_, let reader, let block, let streams): try visit(reader, block, streams: segmentStreams[streams])
+            case .block(_, let reader, let block, let streams):
+                try visit(reader, block, streams: segmentStreams[streams].matching, mask: segmentStreams[streams].mask)
             }
         }
     }
@@ -89,7 +93,7 @@ struct LogScan {
         context.count(segments: 1)
         let matching = reader.streams.map { selection.matchers.match($0) }
         guard matching.contains(true) else { return }
-        segmentStreams.append(matching)
+        segmentStreams.append((matching, deletions.mask(of: segment.info)))
         for (index, block) in reader.blocks.enumerated() where matching[block.firstStream...block.lastStream].contains(true) {
             push(Work(first: block.minNanos, last: block.maxNanos, source: .block(segment, reader, index, streams: segmentStreams.count - 1)))
         }
@@ -99,7 +103,7 @@ struct LogScan {
         try feed(entry.batch, matching: entry.streamIDs.map { streams[Int($0)] })
     }
 
-    private mutating func visit(_ reader: LogSegmentReader, _ block: Int, streams: [Bool]) throws(ObsError) {
+    private mutating func visit(_ reader: LogSegmentReader, _ block: Int, streams: [Bool], mask: DeletedRows) throws(ObsError) {
         let batch = try reader.read(block: block)
         context.count(blocks: 1, bytesRead: reader.blocks[block].bytes)
         try context.charge(bytes: batch.byteSize)
@@ -107,10 +111,12 @@ struct LogScan {
         // A block's stream table may be the segment's or its own: match what it has.
         let matching =
             batch.streams.count == streams.count ? streams : batch.streams.indices.map { selection.matchers.match(batch.labels(ofStream: UInt32($0))) }
-        try feed(batch, matching: matching)
+        let deleted = mask.isEmpty ? [] : batch.streams.indices.map { mask.deletedTimes(batch.labels(ofStream: UInt32($0))) }
+        try feed(batch, matching: matching, deleted: deleted)
     }
 
-    private mutating func feed(_ batch: LogBatch, matching: [Bool]) throws(ObsError) {
+    /// - Parameter deleted: times, for each of the batch's streams; empty when nothing is.
+    private mutating func feed(_ batch: LogBatch, matching: [Bool], deleted: [[ClosedRange<Int64>]] = []) throws(ObsError) {
         let wanted = sink.wantedNanos
         let first = max(wanted.lowerBound, selection.startNanos)
         let end = min(wanted.upperBound, selection.endNanos)
@@ -119,6 +125,7 @@ struct LogScan {
             for row in 0..<batch.count {
                 let time = batch.timeNanos[row]
                 guard time >= first, time < end, matching[Int(batch.stream[row])], containsAll(bytes, batch.line[row]) else { continue }
+                if !deleted.isEmpty, deleted[Int(batch.stream[row])].contains(where: { $0.contains(time) }) { continue }
                 if batch.flags[row].contains(.identified), zones.contains(time), !seen.insert(RowIdentity.log(batch, row: row, bytes: bytes)) { continue }
                 rows.append(row)
             }

@@ -49,6 +49,20 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
         while try mergeNext() {}
     }
 
+    /// Rewrites each segment that holds deleted rows, without them.
+    func rewriteDeleted() throws(ObsError) {
+        let result: Result<Void, ObsError> = turn.read { _ in
+            do throws(ObsError) {
+                for segment in store.settledSegments().joined() where try store.holdsDeleted(segment) {
+                    if state.read({ $0.isStopping || $0.isOff }) { break }
+                    try run([segment])
+                }
+                return .success(())
+            } catch { return .failure(error) }
+        }
+        try result.get()
+    }
+
     /// Ends a merge that is running; none begins any more.
     func stop() { state.read { $0.isStopping = true } }
 

@@ -9,12 +9,14 @@ final class SegmentSeries: SeriesSource {
     private let segment: MetricSegment
     private let reader: MetricSegmentReader
     private let range: ClosedRange<Int64>
+    private let mask: DeletedRows
     private let ordinals: [Int]
     private var position = -1
     private(set) var labels: Labels?
 
-    init(_ segment: MetricSegment, _ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) {
+    init(_ segment: MetricSegment, _ matchers: [LabelMatcher], range: ClosedRange<Int64>, deletions: Deletions, context: QueryContext) throws(ObsError) {
         self.segment = segment
+        mask = deletions.mask(of: segment.info)
         self.range = range
         reader = try segment.reader()
         context.count(segments: 1)
@@ -24,7 +26,12 @@ final class SegmentSeries: SeriesSource {
         try advance()
     }
 
-    func samples() throws(ObsError) -> (times: [Int64], values: [Double]) { try reader.samples(ordinals[position], range: range) }
+    func samples() throws(ObsError) -> (times: [Int64], values: [Double]) {
+        let samples = try reader.samples(ordinals[position], range: range)
+        guard let labels, !mask.isEmpty else { return samples }
+        let deleted = mask.deletedTimes(labels)
+        return deleted.isEmpty ? samples : leaving(out: deleted, samples)
+    }
 
     func advance() throws(ObsError) {
         position += 1
@@ -42,27 +49,47 @@ extension SegmentHandle {
 
 extension SegmentHandle<MetricSegmentReader> {
     /// Label sets with data within `range`, each satisfying all matchers of at least one selector (no selector: all).
-    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError) -> [Labels] {
+    /// A series all of whose time from first to last sample is deleted does not count.
+    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, deletions: Deletions) throws(ObsError) -> [Labels] {
         let reader = try reader()
+        let mask = deletions.mask(of: info)
         var wanted = Set<Int>()
         for selector in selectors.isEmpty ? [[]] : selectors where mayHold(selector) { wanted.formUnion(try reader.select(selector)) }
         var found: [Labels] = []
-        for ordinal in wanted where try reader.timeRange(ordinal).overlaps(range) { found.append(try reader.labels(ordinal)) }
+        for ordinal in wanted {
+            let times = try reader.timeRange(ordinal)
+            guard times.overlaps(range) else { continue }
+            let labels = try reader.labels(ordinal)
+            if !mask.isEmpty, mask.covers(times.clamped(to: range), labels) { continue }
+            found.append(labels)
+        }
         return found
     }
 }
 
 extension SegmentHandle<LogSegmentReader> {
     /// As for metrics; a stream counts when a block that reaches into `range` may hold it.
-    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError) -> [Labels] {
+    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, deletions: Deletions) throws(ObsError) -> [Labels] {
         let reader = try reader()
+        let mask = deletions.mask(of: info)
+        let times = (info.minTime...info.maxTime).clamped(to: range)
         var isPresent = [Bool](repeating: false, count: reader.streams.count)
         for block in reader.blocks where block.minNanos <= range.upperBound && block.maxNanos >= range.lowerBound {
             for stream in block.firstStream...block.lastStream { isPresent[stream] = true }
         }
         return reader.streams.indices.compactMap { index in
             guard isPresent[index], selectors.isEmpty || selectors.contains(where: { $0.match(reader.streams[index]) }) else { return nil }
-            return reader.streams[index]
+            return !mask.isEmpty && mask.covers(times, reader.streams[index]) ? nil : reader.streams[index]
         }
     }
+}
+
+/// Samples without those in any of the ranges.
+func leaving(out deleted: [ClosedRange<Int64>], _ samples: (times: [Int64], values: [Double])) -> (times: [Int64], values: [Double]) {
+    var kept: (times: [Int64], values: [Double]) = ([], [])
+    for (time, value) in zip(samples.times, samples.values) where !deleted.contains(where: { $0.contains(time) }) {
+        kept.times.append(time)
+        kept.values.append(value)
+    }
+    return kept
 }

@@ -37,7 +37,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     /// Readers of segments kept open, per signal: bounds file descriptors.
     private static var openSegmentsMax: Int { 256 }
     private let state: Monitor<State>
-    private let shared: EngineShared
+    let shared: EngineShared
     private let wal: WALWriter
     /// One flush at a time, oldest generation first.
     private let flushing = Monitor(())
@@ -179,6 +179,11 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             DiagnosticLog.error("replayed log not flushed, tried again later", [("signal", Head.signal.rawValue), ("error", error.description)])
         }
     }
+
+    func segments(of tenant: TenantID) -> [Segment] { state.read { $0.segments[tenant] ?? [] } }
+
+    /// Every log record up to here is in segments.
+    var flushedThrough: UInt64 { state.read { ($0.sealed.first ?? $0.active).firstSequence &- 1 } }
 
     // MARK: Flushing
 

@@ -8,6 +8,7 @@ typealias SpanSegment = SegmentHandle<SpanSegmentReader>
 struct SpanSources {
     var heads: [BatchList<SpanBatch>] = []
     var segments: [SpanSegment] = []
+    var deletions = Deletions()
 }
 
 struct SpanScan {
@@ -41,7 +42,7 @@ struct SpanScan {
             try context.check()
             try feed(entry.batch)
         }
-        for segment in segments { try visit(segment) }
+        for segment in segments { try visit(segment, mask: sources.deletions.mask(of: segment.info)) }
     }
 
     private func mayHold(_ info: SegmentInfo) -> Bool {
@@ -49,7 +50,7 @@ struct SpanScan {
         return info.services.contains { wanted.contains($0) }
     }
 
-    private mutating func visit(_ segment: SpanSegment) throws(ObsError) {
+    private mutating func visit(_ segment: SpanSegment, mask: DeletedRows) throws(ObsError) {
         try context.check()
         let reader = try segment.reader()
         context.count(segments: 1)
@@ -62,7 +63,7 @@ struct SpanScan {
             context.count(blocks: 1, bytesRead: block.bytes)
             try context.charge(bytes: batch.byteSize)
             defer { context.release(bytes: batch.byteSize) }
-            try feed(batch)
+            try feed(batch, mask: mask)
         }
     }
 
@@ -73,7 +74,7 @@ struct SpanScan {
         return block.services.contains { wanted.contains($0) }
     }
 
-    private mutating func feed(_ batch: SpanBatch) throws(ObsError) {
+    private mutating func feed(_ batch: SpanBatch, mask: DeletedRows = DeletedRows()) throws(ObsError) {
         var rows: [Int] = []
         batch.bytes.withUnsafeBytes { bytes in
             func text(_ range: ByteRange) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[range.range]) }
@@ -84,6 +85,7 @@ struct SpanScan {
                     selection.traceIDs?.contains(batch.traceID[row]) ?? true, resources[Int(batch.resource[row])],
                     names.map({ isOne(of: $0, text(batch.name[row])) }) ?? true
                 else { continue }
+                if !mask.isEmpty, mask.isDeleted(batch, row: row) { continue }
                 if zones.contains(start), !seen.insert(RowIdentity.span(batch, row: row, bytes: bytes)) { continue }
                 rows.append(row)
             }

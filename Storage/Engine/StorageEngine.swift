@@ -47,6 +47,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         try fileSystem.makeDirectories(layout.indexFolder)
         let catalog = try Catalog.open(layout.catalog)
         let shared = EngineShared(configuration, fileSystem: fileSystem, clock: clock, secret: version.secret, epochs: epochs, catalog: catalog)
+        try shared.tombstones.load(shared.gate)
         let engine = try StorageEngine(shared, catalog, lock, decoder)
         try engine.start(waitForReplay: waitForReplay)
         return engine
@@ -65,9 +66,9 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         traces = try SignalStore(
             shared, recovery.log(segments, unwrap: { if case .spans(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeSpans))
         let turn = Monitor(())
-        metricsMerger = SegmentMerger(metrics, shared, turn: turn)
-        logsMerger = SegmentMerger(logs, shared, turn: turn)
-        tracesMerger = SegmentMerger(traces, shared, turn: turn)
+        metricsMerger = SegmentMerger(metrics, shared, turn: turn, filter: shared.tombstones)
+        logsMerger = SegmentMerger(logs, shared, turn: turn, filter: shared.tombstones)
+        tracesMerger = SegmentMerger(traces, shared, turn: turn, filter: shared.tombstones)
         DiagnosticLog.info(
             "store open",
             [
@@ -145,6 +146,11 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
             traces.flushIfDue()
             freeSpace()
             if rounds % 10 == 0 { enforceRetention() }
+            if rounds % 300 == 0 {
+                do throws(ObsError) { try removeSpentTombstones() } catch {
+                    DiagnosticLog.warn("cannot tell whether deletions are completed", [("error", error.description)])
+                }
+            }
         }
         threads.update { $0.isStopped = true }
     }
@@ -177,6 +183,27 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         guard needed > 0 else { return }
         drop("to make room on a full disk", SegmentsByAge(segmentInfos).oldest(needed))
         shared.gate.checkDisk()
+    }
+
+    package func delete(_ tenant: TenantID, _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError) {
+        switch signal {
+        case .metrics: try metrics.delete(tenant, selectors, range: range)
+        case .logs: try logs.delete(tenant, selectors, range: range)
+        case .traces: try traces.delete(tenant, selectors, range: range)
+        }
+    }
+
+    package func cleanTombstones() throws(ObsError) {
+        try metricsMerger.rewriteDeleted()
+        try logsMerger.rewriteDeleted()
+        try tracesMerger.rewriteDeleted()
+        try removeSpentTombstones()
+    }
+
+    private func removeSpentTombstones() throws(ObsError) {
+        try metrics.removeSpentTombstones()
+        try logs.removeSpentTombstones()
+        try traces.removeSpentTombstones()
     }
 
     private func drop(_ reason: String, _ chosen: Set<SegmentsByAge.Key>) {
@@ -261,12 +288,13 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     // MARK: Reader
 
     package func series(_ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> any SeriesSet {
+        let deletions = shared.tombstones.deletions(context.tenant, .metrics)
         var heads: [MetricHead] = []
         let segments = try metrics.snapshot(context.tenant) { heads.append($0) }
         var sources: [any SeriesSource] = []
         for segment in segments where segment.overlaps(range) && segment.mayHold(matchers) {
             try context.check()
-            sources.append(try SegmentSeries(segment, matchers, range: range, context: context))
+            sources.append(try SegmentSeries(segment, matchers, range: range, deletions: deletions, context: context))
         }
         for head in heads {
             try context.check()
@@ -276,20 +304,21 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     }
 
     package func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [Labels] {
+        let deletions = shared.tombstones.deletions(context.tenant, signal)
         var found = Set<Labels>()
         switch signal {
         case .metrics:
             var heads: [MetricHead] = []
             for segment in try metrics.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
                 try context.check()
-                found.formUnion(try segment.labelSets(selectors, range: range))
+                found.formUnion(try segment.labelSets(selectors, range: range, deletions: deletions))
             }
             for head in heads { found.formUnion(head.table.labelSets(selectors, range: range, locked: metrics.locked)) }
         case .logs:
             var heads: [LogHead] = []
             for segment in try logs.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
                 try context.check()
-                found.formUnion(try segment.labelSets(selectors, range: range))
+                found.formUnion(try segment.labelSets(selectors, range: range, deletions: deletions))
             }
             for head in heads { found.formUnion(head.streams.labelSets(selectors, range: range, locked: logs.locked)) }
         case .traces: return []
@@ -319,6 +348,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
 
     package func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError) {
         var sources = LogSources()
+        sources.deletions = shared.tombstones.deletions(context.tenant, .logs)
         sources.segments = try logs.snapshot(context.tenant) { sources.heads.append(($0.batches, $0.streams, $0.streams.count)) }
         var scan = LogScan(selection, context: context, sink: sink)
         try scan.run(sources)
@@ -326,6 +356,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
 
     package func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError) {
         var sources = SpanSources()
+        sources.deletions = shared.tombstones.deletions(context.tenant, .traces)
         sources.segments = try traces.snapshot(context.tenant) { sources.heads.append($0.batches) }
         var scan = SpanScan(selection, context: context, sink: sink)
         try scan.run(sources)

@@ -111,6 +111,13 @@ package protocol StoreAdministration: Sendable {
     func status() -> StoreStatus
     /// Writes all that is in memory to segments and deletes the log that held it; waits for the disk.
     func flush() throws(ObsError)
+    /// Hides rows that are there now and satisfy all matchers of one of the selectors; rows written later are not concerned. They are gone from disk after merges.
+    /// Matchers are on labels for metrics and logs, on `service`, `name` and `trace_id` for spans. Waits for the disk; lasting on return.
+    /// - Parameter range: milliseconds for metrics, nanoseconds for events, both ends inclusive.
+    /// - Throws: `.badInput` when there is no matcher.
+    func delete(_ tenant: TenantID, _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError)
+    /// Takes deleted rows off the disk now.
+    func cleanTombstones() throws(ObsError)
 }
 
 /// How far the reading of the log at a start has come.

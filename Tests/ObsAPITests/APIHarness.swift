@@ -25,9 +25,18 @@ final class CollectingResponder: HTTPResponder {
     func wait() -> HTTPResponse { answer.wait(timeoutNanos: 60 * nanosPerSecond, until: { $0 }) ?? HTTPResponse(status: 0) }
 }
 
-private final class NoStore: StoreAdministration {
+/// Keeps what was asked of it.
+final class NoStore: StoreAdministration {
+    private let asked = Monitor<[String]>([])
+    var deletions: [String] { asked.read { $0 } }
+
     func status() -> StoreStatus { StoreStatus() }
     func flush() throws(ObsError) {}
+    func delete(_ tenant: TenantID, _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError) {
+        let names = selectors.map { $0.map { "\($0.name) \($0.value)" }.joined(separator: ",") }.joined(separator: ";")
+        asked.read { $0.append("\(tenant) \(signal.rawValue) \(names) \(range)") }
+    }
+    func cleanTombstones() throws(ObsError) { asked.read { $0.append("clean") } }
 }
 
 /// The whole surface over a store in memory, without sockets. The clock stands at 1 700 000 000 s.

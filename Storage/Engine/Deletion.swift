@@ -1,0 +1,98 @@
+// Deleting rows, and forgetting a deletion once nothing of what it hid is left.
+
+internal import ObsCore
+internal import ObsDisk
+internal import ObsSegment
+internal import ObsStore
+
+extension SignalStore {
+    /// Hides rows that are there now; later ones are not concerned. Flushes first, see Tombstone.swift.
+    func delete(_ tenant: TenantID, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError) {
+        try Tombstone.check(selectors, Head.signal)
+        try flush()
+        try shared.tombstones.add(
+            Tombstone(
+                tenant: tenant, signal: Head.signal, createdNanos: shared.clock.nowNanos(), through: flushedThrough, range: range, selectors: selectors))
+    }
+
+    /// Removes tombstones that no longer hide anything.
+    func removeSpentTombstones() throws(ObsError) {
+        for (number, tombstone) in shared.tombstones.all(Head.signal) where try !isNeeded(number, tombstone) {
+            try shared.tombstones.remove(number)
+            DiagnosticLog.info("deletion completed", [("signal", Head.signal.rawValue), ("tenant", tombstone.tenant.name)])
+        }
+    }
+
+    /// Whether the segment has rows that are deleted.
+    func holdsDeleted(_ segment: Segment) throws(ObsError) -> Bool {
+        for tombstone in shared.tombstones.deletions(segment.info.tenant, Head.signal).mask(of: segment.info).tombstones {
+            if try Head.holds(try segment.reader(), tombstone) { return true }
+        }
+        return false
+    }
+
+    /// Whether a row it hides is left, in a segment in use or in a file that a power cut could bring back.
+    private func isNeeded(_ number: UInt64, _ tombstone: Tombstone) throws(ObsError) -> Bool {
+        let segments = segments(of: tombstone.tenant)
+        // Segments do not change: one that held such a row holds it as long as it is there.
+        if let path = shared.tombstones.holder(number), segments.contains(where: { $0.path == path }) { return true }
+        for segment in segments where tombstone.concerns(segment.info) {
+            guard try Head.holds(try segment.reader(), tombstone) else { continue }
+            shared.tombstones.setHolder(number, segment.path)
+            return true
+        }
+        let paths = Set(segments.map(\.path))
+        let folder = shared.layout.signalFolder(tombstone.tenant, Head.signal)
+        guard shared.fileSystem.isDirectory(folder) else { return false }
+        for day in try shared.fileSystem.list(folder) {
+            let partition = "\(folder)/\(day)"
+            // A segment flushed or merged meanwhile is a reason to look again later, no more.
+            for file in try shared.fileSystem.list(partition) where DiskLayout.segmentID(file) != nil && !paths.contains("\(partition)/\(file)") { return true }
+            try shared.fileSystem.syncDirectory(partition)
+        }
+        try shared.fileSystem.syncDirectory(folder)
+        return false
+    }
+}
+
+extension MetricHead {
+    static func holds(_ reader: MetricSegmentReader, _ tombstone: Tombstone) throws(ObsError) -> Bool {
+        for matchers in tombstone.selectors {
+            for ordinal in try reader.select(matchers) where try !reader.samples(ordinal, range: tombstone.range).times.isEmpty { return true }
+        }
+        return false
+    }
+}
+
+extension LogHead {
+    static func holds(_ reader: LogSegmentReader, _ tombstone: Tombstone) throws(ObsError) -> Bool {
+        let matching = reader.streams.map { labels in labels.bytes.withUnsafeBytes { tombstone.matches($0) } }
+        guard matching.contains(true) else { return false }
+        for (index, block) in reader.blocks.enumerated()
+        where block.minNanos <= tombstone.range.upperBound && block.maxNanos >= tombstone.range.lowerBound
+            && matching[block.firstStream...block.lastStream].contains(true)
+        {
+            let batch = try reader.read(block: index, columns: [])
+            let streams = batch.streams.indices.map { tombstone.matches(batch, stream: $0) }
+            for row in 0..<batch.count where streams[Int(batch.stream[row])] && tombstone.range.contains(batch.timeNanos[row]) { return true }
+        }
+        return false
+    }
+}
+
+extension SpanHead {
+    static func holds(_ reader: SpanSegmentReader, _ tombstone: Tombstone) throws(ObsError) -> Bool {
+        for (index, block) in reader.blocks.enumerated()
+        where block.minStartNanos <= tombstone.range.upperBound && block.maxStartNanos >= tombstone.range.lowerBound {
+            let batch = try reader.read(block: index, columns: [.name, .resource])
+            for row in 0..<batch.count where tombstone.matches(batch, row: row) { return true }
+        }
+        return false
+    }
+}
+
+extension Tombstone {
+    fileprivate func matches(_ batch: LogBatch, stream: Int) -> Bool {
+        batch.bytes.withUnsafeBytes { matches(UnsafeRawBufferPointer(rebasing: $0[batch.streams[stream].range])) }
+    }
+}

@@ -1,0 +1,190 @@
+// A deletion: what is hidden from now on, and left out when segments are merged. One small file each, Storage/FORMAT.md "Tombstones".
+//
+// A deletion concerns what was written before it and nothing after. Segments know which log records they hold, so the line between before and after is a log
+// sequence number: all up to `through` was in segments when the tombstone was made (the heads are flushed first), and a segment that holds anything later
+// was either written later or merged by a merge that left the deleted rows out. Heads never hold a deleted row.
+
+internal import ObsCore
+internal import ObsEncoding
+internal import ObsSegment
+internal import ObsStore
+
+struct Tombstone: Sendable {
+    private static let magic: [UInt8] = Array("OBSDEL01".utf8)
+    /// Matchers of all selectors together.
+    private static let matchersMax = 1 << 16
+
+    var tenant: TenantID
+    var signal: Signal
+    var createdNanos: Int64
+    /// The last log record it concerns.
+    var through: UInt64
+    /// In the signal's unit.
+    var range: ClosedRange<Int64>
+    /// All matchers of one of these must hold. On labels of series and streams; on `service`, `name` and `trace_id` of spans.
+    var selectors: [[LabelMatcher]]
+
+    /// Whether a segment may hold rows it concerns, by what its footer says.
+    func concerns(_ segment: SegmentInfo) -> Bool {
+        segment.signal == signal && segment.tenant == tenant && segment.minTime <= range.upperBound && segment.maxTime >= range.lowerBound
+            && segment.walRanges.allSatisfy { $0.last <= through }
+    }
+
+    func matches(_ labels: UnsafeRawBufferPointer) -> Bool { selectors.contains { $0.match(labels) } }
+
+    func matches(_ batch: SpanBatch, row: Int) -> Bool {
+        guard range.contains(batch.startNanos[row]) else { return false }
+        return batch.bytes.withUnsafeBytes { bytes in
+            selectors.contains { matchers in
+                matchers.allSatisfy { matcher in
+                    switch matcher.name {
+                    case "service": matcher.matches(UnsafeRawBufferPointer(rebasing: bytes[batch.services[Int(batch.resource[row])].range]))
+                    case "name": matcher.matches(UnsafeRawBufferPointer(rebasing: bytes[batch.name[row].range]))
+                    case "trace_id": matcher.matches(batch.traceID[row].description)
+                    default: false
+                    }
+                }
+            }
+        }
+    }
+
+    /// - Throws: `.badInput` for a selector that would delete everything by mistake or that nothing can satisfy.
+    static func check(_ selectors: [[LabelMatcher]], _ signal: Signal) throws(ObsError) {
+        if selectors.isEmpty || selectors.contains(where: \.isEmpty) { throw ObsError(.badInput, "a deletion needs at least one matcher") }
+        guard selectors.reduce(0, { $0 + $1.count }) <= matchersMax else { throw ObsError(.badInput, "a deletion has at most \(matchersMax) matchers") }
+        guard signal == .traces else { return }
+        for matcher in selectors.joined() where !["service", "name", "trace_id"].contains(matcher.name) {
+            throw ObsError(.badInput, "spans are deleted by service, name and trace_id, not by \(quoted(matcher.name))")
+        }
+    }
+
+    // MARK: The file
+
+    func encoded() throws(ObsError) -> [UInt8] {
+        var content: [UInt8] = []
+        content.appendText(tenant.name.utf8)
+        content.append(Self.code(signal))
+        content.appendZigzag(createdNanos)
+        content.appendVarint(through)
+        content.appendZigzag(range.lowerBound)
+        content.appendZigzag(range.upperBound)
+        content.appendVarint(UInt64(selectors.count))
+        for matchers in selectors {
+            content.appendVarint(UInt64(matchers.count))
+            for matcher in matchers {
+                content.appendText(matcher.name.utf8)
+                content.append(Self.code(matcher.operation))
+                content.appendText(matcher.value.utf8)
+            }
+        }
+        var bytes = Self.magic
+        try Frame.append(content, level: 3, to: &bytes)
+        return bytes
+    }
+
+    /// - Throws: `.corrupt`.
+    init(decoding bytes: [UInt8]) throws(ObsError) {
+        guard bytes.starts(with: Self.magic) else { throw ObsError(.corrupt, "not a tombstone") }
+        self = try ObsEncoding.decoding(try Frame.content(of: Array(bytes.dropFirst(Self.magic.count)))) {
+            (cursor: inout ByteCursor) throws(ObsError) -> Tombstone in
+            let tombstone = try Tombstone(&cursor)
+            try cursor.expectEnd()
+            return tombstone
+        }
+    }
+
+    private init(_ cursor: inout ByteCursor) throws(ObsError) {
+        tenant = try TenantID(try cursor.string())
+        let code = try cursor.u8()
+        guard let signal = Signal.allCases.first(where: { Self.code($0) == code }) else { throw ObsError(.corrupt, "unknown signal \(code)") }
+        self.signal = signal
+        createdNanos = try cursor.zigzag()
+        through = try cursor.varint()
+        let first = try cursor.zigzag()
+        let last = try cursor.zigzag()
+        guard first <= last else { throw ObsError(.corrupt, "the time range ends before it begins") }
+        range = first...last
+        selectors = []
+        for _ in 0..<(try cursor.count(max: Self.matchersMax)) {
+            var matchers: [LabelMatcher] = []
+            for _ in 0..<(try cursor.count(max: Self.matchersMax)) {
+                let name = try cursor.string()
+                let code = try cursor.u8()
+                guard let operation = Self.operation(code) else { throw ObsError(.corrupt, "unknown matcher \(code)") }
+                matchers.append(try LabelMatcher(name, operation, try cursor.string()))
+            }
+            selectors.append(matchers)
+        }
+    }
+
+    init(tenant: TenantID, signal: Signal, createdNanos: Int64, through: UInt64, range: ClosedRange<Int64>, selectors: [[LabelMatcher]]) {
+        self.tenant = tenant
+        self.signal = signal
+        self.createdNanos = createdNanos
+        self.through = through
+        self.range = range
+        self.selectors = selectors
+    }
+
+    private static func code(_ signal: Signal) -> UInt8 {
+        switch signal {
+        case .metrics: 1
+        case .logs: 2
+        case .traces: 3
+        }
+    }
+
+    private static func code(_ operation: LabelMatcher.Operation) -> UInt8 {
+        switch operation {
+        case .equal: 0
+        case .notEqual: 1
+        case .matches: 2
+        case .matchesNot: 3
+        }
+    }
+
+    private static func operation(_ code: UInt8) -> LabelMatcher.Operation? {
+        switch code {
+        case 0: .equal
+        case 1: .notEqual
+        case 2: .matches
+        case 3: .matchesNot
+        default: nil
+        }
+    }
+}
+
+/// What the tombstones of a tenant and signal say at one moment. Readers take it before they take the segments: a tombstone goes only after the last segment it
+/// concerns, so that who still reads that segment must have the tombstone.
+struct Deletions: Sendable {
+    var tombstones: [Tombstone] = []
+
+    func mask(of segment: SegmentInfo) -> DeletedRows { DeletedRows(tombstones: tombstones.filter { $0.concerns(segment) }) }
+}
+
+/// The deleted rows of one segment.
+struct DeletedRows: RowMask {
+    var tombstones: [Tombstone] = []
+
+    var isEmpty: Bool { tombstones.isEmpty }
+
+    func deletedTimes(labels: UnsafeRawBufferPointer) -> [ClosedRange<Int64>] {
+        var times: [ClosedRange<Int64>] = []
+        for tombstone in tombstones where tombstone.matches(labels) { times.append(tombstone.range) }
+        return times
+    }
+
+    func deletedTimes(_ labels: Labels) -> [ClosedRange<Int64>] { isEmpty ? [] : labels.bytes.withUnsafeBytes { deletedTimes(labels: $0) } }
+
+    func isDeleted(_ batch: SpanBatch, row: Int) -> Bool { tombstones.contains { $0.matches(batch, row: row) } }
+
+    /// Whether everything of a series or stream between two times is deleted.
+    func covers(_ times: ClosedRange<Int64>, _ labels: Labels) -> Bool {
+        var start = times.lowerBound
+        for range in deletedTimes(labels).sorted(by: { $0.lowerBound < $1.lowerBound }) where range.lowerBound <= start && range.upperBound >= start {
+            if range.upperBound >= times.upperBound { return true }
+            start = range.upperBound + 1
+        }
+        return false
+    }
+}

@@ -1,0 +1,92 @@
+internal import ObsCore
+internal import ObsDisk
+internal import ObsSegment
+
+/// The tombstones of the store: files in `tombstones/`, a copy in memory.
+final class Tombstones: MergeFilter {
+    private struct Lane: Hashable {
+        var tenant: TenantID
+        var signal: Signal
+    }
+
+    private struct State {
+        /// By file number.
+        var all: [UInt64: Tombstone] = [:]
+        var last: UInt64 = 0
+        /// A segment (path) known to hold rows of a tombstone.
+        var holders: [UInt64: String] = [:]
+        var versions: [Lane: UInt64] = [:]
+    }
+
+    private let fileSystem: any FileSystem
+    private let layout: DiskLayout
+    private let state = Monitor(State())
+
+    init(_ fileSystem: any FileSystem, _ layout: DiskLayout) {
+        self.fileSystem = fileSystem
+        self.layout = layout
+    }
+
+    /// Reads the files, at start. A damaged one is set aside: what it hid is seen again, and the log says so.
+    func load(_ gate: StoreGate) throws(ObsError) {
+        var found = State()
+        for name in try fileSystem.list(layout.tombstones) {
+            let path = "\(layout.tombstones)/\(name)"
+            if DiskLayout.isTemporary(name) {
+                try fileSystem.remove(path)
+                continue
+            }
+            guard let number = DiskLayout.tombstoneNumber(name) else { continue }
+            found.last = max(found.last, number)
+            do throws(ObsError) { found.all[number] = try Tombstone(decoding: try fileSystem.readAll(path)) } catch {
+                guard error.code == .corrupt || error.code == .badInput else { throw error }
+                gate.quarantine(path, layout, ObsError(.corrupt, "\(error.message); what this deletion hid can be seen again", place: path))
+            }
+        }
+        let loaded = found
+        state.read { $0 = loaded }
+    }
+
+    /// Makes a deletion last; it hides from the moment this returns, and whatever happens then.
+    func add(_ tombstone: Tombstone) throws(ObsError) {
+        let number = state.read { state in
+            state.last += 1
+            return state.last
+        }
+        try fileSystem.makeDirectories(layout.tombstones)
+        try fileSystem.writeAtomically(layout.tombstone(number), try tombstone.encoded())
+        state.read { state in
+            state.all[number] = tombstone
+            state.versions[Lane(tenant: tombstone.tenant, signal: tombstone.signal), default: 0] += 1
+        }
+    }
+
+    func remove(_ number: UInt64) throws(ObsError) {
+        try fileSystem.remove(layout.tombstone(number))
+        state.read { state in
+            state.all[number] = nil
+            state.holders[number] = nil
+        }
+    }
+
+    func holder(_ number: UInt64) -> String? { state.read { $0.holders[number] } }
+
+    func setHolder(_ number: UInt64, _ path: String) { state.read { $0.holders[number] = path } }
+
+    func deletions(_ tenant: TenantID, _ signal: Signal) -> Deletions {
+        state.read { state in
+            if state.all.isEmpty { return Deletions() }
+            return Deletions(tombstones: state.all.values.filter { $0.tenant == tenant && $0.signal == signal })
+        }
+    }
+
+    func all(_ signal: Signal) -> [(number: UInt64, tombstone: Tombstone)] {
+        state.read { state in state.all.filter { $0.value.signal == signal }.map { ($0.key, $0.value) } }.sorted { $0.number < $1.number }
+    }
+
+    // MARK: MergeFilter
+
+    func mask(of segment: SegmentInfo) -> any RowMask { deletions(segment.tenant, segment.signal).mask(of: segment) }
+
+    func version(_ tenant: TenantID, _ signal: Signal) -> UInt64 { state.read { $0.versions[Lane(tenant: tenant, signal: signal), default: 0] } }
+}
