@@ -48,7 +48,7 @@ package struct EngineConfiguration: Sendable {
     /// Whether the engine flushes, merges, drops and watches by itself, on threads of its own; a simulation does these things when its schedule says so.
     package var maintainsItself = true
     /// Which segments are merged.
-    var merge = MergePolicy()
+    package var merge = MergePolicy()
 
     package init(dataDirectory: String, retentionMillis: Int64? = 30 * millisPerDay) {
         self.dataDirectory = dataDirectory

@@ -8,13 +8,17 @@
 internal import ObsCore
 internal import ObsSegment
 
-struct MergePolicy: Sendable {
+package struct MergePolicy: Sendable {
     /// Size of the inputs of one merge, together.
-    var bytesMax: Int64 = 512 << 20
+    package var bytesMax: Int64 = 512 << 20
     /// Segments of this size and up are merged only up to the level of their signal.
-    var crumbBytesMax: Int64 = 4 << 20
+    package var crumbBytesMax: Int64 = 4 << 20
     /// Inputs of one merge at most: each holds a block in memory and a file descriptor.
-    var inputsMax = 16
+    package var inputsMax = 16
+    /// Merges of so many segments are worth it, whatever else is said: a test wants them early.
+    package var fanInMax = Int.max
+
+    package init() {}
 
     /// A single day with less than this shares its segments with other days.
     private static let dayBytesMin: Int64 = 1 << 20
@@ -22,9 +26,9 @@ struct MergePolicy: Sendable {
     /// How many segments of a level make a merge worth it, and whether only crumbs count.
     private func fanIn(_ signal: Signal, level: Int) -> (count: Int, isCrumbsOnly: Bool) {
         switch (signal, level) {
-        case (.metrics, 0...1): (4, false)
-        case (_, 0): (8, false)
-        default: (16, true)
+        case (.metrics, 0...1): (min(4, fanInMax), false)
+        case (_, 0): (min(8, fanInMax), false)
+        default: (min(16, fanInMax), true)
         }
     }
 

@@ -58,7 +58,17 @@ final class CrashMatrixTests: XCTestCase {
         return taken.read { $0 }
     }
 
-    func testFlush() throws {
+    func testFlush() throws { try crash(flushes: 1) { try $0.flush() } }
+
+    /// From the first byte of a merge to the last unlink, of segments that overlap in time and hold each other's retries.
+    func testMerge() throws {
+        try crash(flushes: 4) { engine in
+            try engine.merge()
+            XCTAssertGreaterThan(engine.status().signals.map(\.merges).min() ?? 0, 0)
+        }
+    }
+
+    private func crash(flushes: Int, during work: (StorageEngine) throws -> Void) throws {
         var random = SplitMix(state: 7)
         var workload = Workload()
         workload.daysMax = 40
@@ -66,10 +76,12 @@ final class CrashMatrixTests: XCTestCase {
         let world = World()
         let engine = try world.open(settings, clock)
         // What was flushed before meets what is flushed now.
-        try append(engine, &workload, &random, requests: 12)
-        try engine.flush()
+        for _ in 0..<flushes {
+            try append(engine, &workload, &random, requests: 12)
+            try engine.flush()
+        }
         try append(engine, &workload, &random, requests: 14)
-        let moments = try moments(world) { try engine.flush() }
+        let moments = try moments(world) { try work(engine) }
         XCTAssertGreaterThan(moments.count, 100)
         for (number, moment) in moments.enumerated() {
             let when = "\(moment.crash) before \(moment.call) (\(number))"
@@ -82,16 +94,18 @@ final class CrashMatrixTests: XCTestCase {
         engine.close()
     }
 
-    /// - Parameter isLong: flushes what was replayed, crashes, and looks again.
+    /// - Parameter isLong: flushes what was replayed, merges, crashes, and looks again.
     private func check(_ world: World, _ settings: Settings, _ when: String, isLong: Bool) throws {
         let engine = try world.open(settings, clock)
         defer { engine.close() }
         try check(engine, when)
         guard isLong else { return }
         try engine.flush()
+        try engine.merge()
+        try check(engine, when + ", merged")
         let third = world.crashed(.strictPowerCut)
         let again = try third.open(settings, clock)
-        try check(again, when + ", flushed and cut from power")
+        try check(again, when + ", flushed, merged and cut from power")
         again.close()
     }
 }

@@ -50,6 +50,7 @@ final class World: Sendable {
         configuration.limits = settings.limits
         configuration.freeBytesMin = 0
         configuration.cacheBytesMax = 1 << 20
+        configuration.merge.fanInMax = 2
         return try StorageEngine.open(configuration, fileSystem: disk, clock: clock, decoder: WireDecoder(limits: settings.limits))
     }
 
@@ -196,8 +197,15 @@ final class Simulation {
         }
     }
 
-    /// Merges of small segments; nothing to do until the engine has them.
-    private func merge() throws {}
+    /// What the merge thread does now and then.
+    private func merge() throws {
+        guard choose(8) == 0 else { return }
+        note("merge")
+        do { try engine.merge() } catch {
+            note("failed (\(error))")
+            if weather.read({ $0.faultEvery == nil && $0.crashed == nil }), !isFull { throw Failure(text: "merge failed without a fault: \(error)") }
+        }
+    }
 
     private func advance() {
         let millis = Int64(choose(3)) * millisPerDay + Int64(choose(7_200_000))
