@@ -112,19 +112,33 @@ struct PrometheusAPI: Sendable {
             let selectors = try selectors(parameters)
             if selectors.isEmpty { throw ObsError(.badInput, "no match[] parameter provided") }
             try services.store.delete(request.tenant, .metrics, selectors, range: try range(parameters))
+            return HTTPResponse(status: 204)
         }
     }
 
     func cleanTombstones(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        operate(responder) { () throws(ObsError) in try services.store.cleanTombstones() }
+        operate(responder) { () throws(ObsError) in
+            try services.store.cleanTombstones()
+            return HTTPResponse(status: 204)
+        }
     }
 
-    /// Work on the store that has no answer but its end.
-    private func operate(_ responder: any HTTPResponder, _ body: @escaping @Sendable () throws(ObsError) -> Void) {
+    func snapshot(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        operate(responder) { () throws(ObsError) in
+            let name = try services.store.snapshot()
+            return success { writer in
+                writer.beginObject()
+                writer.member("name", name)
+                writer.endObject()
+            }
+        }
+    }
+
+    /// Work on the store.
+    private func operate(_ responder: any HTTPResponder, _ body: @escaping @Sendable () throws(ObsError) -> HTTPResponse) {
         let accepted = services.operations.submit {
             do throws(ObsError) {
-                try body()
-                responder.send(HTTPResponse(status: 204))
+                responder.send(try body())
             } catch {
                 responder.send(HTTPResponse(error, .prometheus))
             }

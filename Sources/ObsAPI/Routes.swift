@@ -78,6 +78,7 @@ package struct Routes: Sendable {
             Route(get, "/api/v1/status/buildinfo", .query, .prometheus, api.buildInfo),
             Route(get, "/api/v1/status/config", .admin, .prometheus, api.configuration),
             Route(["POST", "PUT"], "/api/v1/admin/tsdb/delete_series", .admin, .prometheus, api.deleteSeries),
+            Route(["POST", "PUT"], "/api/v1/admin/tsdb/snapshot", .admin, .prometheus, api.snapshot),
             Route(["POST", "PUT"], "/api/v1/admin/tsdb/clean_tombstones", .admin, .prometheus, api.cleanTombstones),
             Route(get, "/api/v1/targets", .query, .prometheus, state.targets),
             Route(get, "/api/v1/scrape_pools", .query, .prometheus, state.scrapePools),

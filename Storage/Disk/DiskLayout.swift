@@ -28,6 +28,7 @@ package struct DiskLayout: Sendable {
     package var indexFolder: String { root + "/index" }
     package var catalog: String { indexFolder + "/catalog.sqlite" }
     package var tombstones: String { root + "/tombstones" }
+    package func snapshot(_ name: String) -> String { "\(root)/snapshots/\(name)" }
     package func tombstone(_ number: UInt64) -> String { "\(tombstones)/\(hexString(number))\(Self.tombstoneSuffix)" }
     package var state: String { root + "/state" }
     package var quarantine: String { root + "/quarantine" }

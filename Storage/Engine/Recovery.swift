@@ -183,6 +183,8 @@ struct Recovery {
             next = max(next, tail.endSequence)
             if !tail.isLeft { files.removeLast() }
         }
+        // What is written from here on is later than every deletion, also where the log is not: in a restored snapshot.
+        next = max(next, shared.tombstones.lastThrough(Head.signal) &+ 1)
         let unread = files.filter { $0.firstSequence < next }
         let replay =
             unread.isEmpty

@@ -180,6 +180,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         }
     }
 
+    var allSegments: [Segment] { state.read { Array($0.segments.values.joined()) } }
+
     func segments(of tenant: TenantID) -> [Segment] { state.read { $0.segments[tenant] ?? [] } }
 
     /// Every log record up to here is in segments.

@@ -18,6 +18,8 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     private let metricsMerger: SegmentMerger<MetricHead>
     private let logsMerger: SegmentMerger<LogHead>
     private let tracesMerger: SegmentMerger<SpanHead>
+    /// Held by whoever rewrites or links segments.
+    private let turn = Monitor(())
     private let lock: any FileLock
     private struct Threads {
         var isStopping = false
@@ -65,7 +67,6 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
             shared, recovery.log(segments, unwrap: { if case .logs(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeLogs))
         traces = try SignalStore(
             shared, recovery.log(segments, unwrap: { if case .spans(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeSpans))
-        let turn = Monitor(())
         metricsMerger = SegmentMerger(metrics, shared, turn: turn, filter: shared.tombstones)
         logsMerger = SegmentMerger(logs, shared, turn: turn, filter: shared.tombstones)
         tracesMerger = SegmentMerger(traces, shared, turn: turn, filter: shared.tombstones)
@@ -198,6 +199,28 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         try logsMerger.rewriteDeleted()
         try tracesMerger.rewriteDeleted()
         try removeSpentTombstones()
+    }
+
+    package func snapshot() throws(ObsError) -> String {
+        try flush()
+        let second = rfc3339(nanos: shared.clock.nowNanos()).prefix(19).filter { $0 != "-" && $0 != ":" }
+        let name = "\(second)Z-\(hexString(UInt64.random(in: .min ... .max)))"
+        let snapshot = Snapshot(shared, name: name)
+        // No merge takes a file away meanwhile, and dropped segments keep theirs while their handles are held.
+        let result: Result<Void, ObsError> = turn.read { _ in
+            do throws(ObsError) {
+                try snapshot.linkTombstones()
+                let handles = (metrics.allSegments, logs.allSegments, traces.allSegments)
+                let infos = handles.0.map(\.info) + handles.1.map(\.info) + handles.2.map(\.info)
+                let linked: Result<Void, ObsError> = withExtendedLifetime(handles) {
+                    do throws(ObsError) { return .success(try snapshot.link(infos)) } catch { return .failure(error) }
+                }
+                try linked.get()
+                return .success(try snapshot.finish())
+            } catch { return .failure(error) }
+        }
+        try result.get()
+        return name
     }
 
     private func removeSpentTombstones() throws(ObsError) {

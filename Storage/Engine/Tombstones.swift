@@ -84,6 +84,9 @@ final class Tombstones: MergeFilter {
         state.read { state in state.all.filter { $0.value.signal == signal }.map { ($0.key, $0.value) } }.sorted { $0.number < $1.number }
     }
 
+    /// The last log record that a deletion concerns.
+    func lastThrough(_ signal: Signal) -> UInt64 { state.read { state in state.all.values.filter { $0.signal == signal }.map(\.through).max() ?? 0 } }
+
     // MARK: MergeFilter
 
     func mask(of segment: SegmentInfo) -> any RowMask { deletions(segment.tenant, segment.signal).mask(of: segment) }

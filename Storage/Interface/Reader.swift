@@ -116,6 +116,9 @@ package protocol StoreAdministration: Sendable {
     /// - Parameter range: milliseconds for metrics, nanoseconds for events, both ends inclusive.
     /// - Throws: `.badInput` when there is no matcher.
     func delete(_ tenant: TenantID, _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError)
+    /// Makes a copy of the store as of now, beside it and by hard links; waits for the disk. The copy is a data folder of its own.
+    /// - Returns: its name in `snapshots/`.
+    func snapshot() throws(ObsError) -> String
     /// Takes deleted rows off the disk now.
     func cleanTombstones() throws(ObsError)
 }

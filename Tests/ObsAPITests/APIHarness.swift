@@ -36,6 +36,7 @@ final class NoStore: StoreAdministration {
         let names = selectors.map { $0.map { "\($0.name) \($0.value)" }.joined(separator: ",") }.joined(separator: ";")
         asked.read { $0.append("\(tenant) \(signal.rawValue) \(names) \(range)") }
     }
+    func snapshot() throws(ObsError) -> String { "20231114T221320Z-0123456789abcdef" }
     func cleanTombstones() throws(ObsError) { asked.read { $0.append("clean") } }
 }
 
