@@ -39,6 +39,8 @@ extension MetricHead: FlushableHead {
 
     func partitions() -> [ClosedRange<Int>] {
         guard sampleCount > 0 else { return [] }
+        let firstDay = Self.day(minTime)
+        if firstDay == Self.day(maxTime) { return [firstDay...firstDay] }
         var days: [Int: Int] = [:]
         for id in 0..<table.count {
             var next = table[id].pointee.tail
@@ -60,28 +62,35 @@ extension MetricHead: FlushableHead {
         let writer = try MetricSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
             let range = Self.times(days)
-            let ids = (0..<table.count).sorted { compareLabels(table[$0].pointee.labelBytes, table[$1].pointee.labelBytes) < 0 }
+            let labels = SeriesLabels()
+            labels.reserve(table.count)
+            var ids: [UInt32] = []
+            ids.reserveCapacity(table.count)
+            for id in 0..<table.count where hasSamples(id, range) {
+                labels.append(table[id].pointee.labelBytes, stays: true)
+                ids.append(UInt32(id))
+            }
+            labels.rank(isOrdered: false)
             var times: [Int64] = []
             var values: [Double] = []
-            for id in ids {
+            for ordinal in 0..<labels.count {
                 times.removeAll(keepingCapacity: true)
                 values.removeAll(keepingCapacity: true)
-                samples(of: id, range: range, times: &times, values: &values)
-                if times.isEmpty { continue }
-                try add(table[id].pointee.labelBytes, times, values, to: writer)
+                samples(of: Int(ids[labels.number(ordinal)]), range: range, times: &times, values: &values)
+                try add(times, values, to: writer)
             }
-            return try writer.finish()
+            return try writer.finish(labels)
         } catch {
             writer.abandon()
             throw error
         }
     }
 
-    private func add(_ labels: UnsafeRawBufferPointer, _ times: [Int64], _ values: [Double], to writer: MetricSegmentWriter) throws(ObsError) {
+    private func add(_ times: [Int64], _ values: [Double], to writer: MetricSegmentWriter) throws(ObsError) {
         var failure: ObsError?
         times.withUnsafeBufferPointer { times in
             values.withUnsafeBufferPointer { values in
-                do throws(ObsError) { try writer.add(labels: labels, times: times, values: values) } catch { failure = error }
+                do throws(ObsError) { try writer.add(times: times, values: values) } catch { failure = error }
             }
         }
         if let failure { throw failure }

@@ -142,6 +142,20 @@ final class MetricHead {
         return nil
     }
 
+    func hasSamples(_ id: Int, _ range: ClosedRange<Int64>) -> Bool {
+        let record = table[id]
+        guard record.pointee.count > 0, record.pointee.minTime <= range.upperBound, record.pointee.maxTime >= range.lowerBound else { return false }
+        if range.contains(record.pointee.minTime) || range.contains(record.pointee.maxTime) { return true }
+        var next = record.pointee.tail
+        while let chunk = next {
+            if chunk.pointee.minTime <= range.upperBound, chunk.pointee.maxTime >= range.lowerBound {
+                for index in 0..<Int(chunk.pointee.count) where range.contains(chunk.samples[index].timeMillis) { return true }
+            }
+            next = chunk.pointee.previous
+        }
+        return false
+    }
+
     /// Copies the samples of a series within `range` in time order.
     func samples(of id: Int, range: ClosedRange<Int64>, times: inout [Int64], values: inout [Double]) {
         let record = table[id]

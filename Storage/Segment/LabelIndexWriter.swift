@@ -9,95 +9,31 @@ internal import ObsEncoding
 //
 // A value's number is its rank among the values of its label; the series table (SeriesTableWriter) stores these numbers.
 
-/// Gathers the labels of all series, in order.
-struct LabelGatherer {
-    var names = ByteInterner()
-    /// By number of the name.
-    var values: [ByteInterner] = []
-    /// Of all series back to back: number of the name, number of the value among that name's.
-    var pairNames: [UInt32] = []
-    var pairValues: [UInt32] = []
-    /// End of each series' pairs.
-    var ends: [Int] = []
-
-    mutating func append(_ labels: UnsafeRawBufferPointer) {
-        var position = 0
-        while position < labels.count, let name = readLabelPart(labels, &position), let value = readLabelPart(labels, &position) {
-            let nameNumber = names.intern(UnsafeRawBufferPointer(rebasing: labels[name]))
-            if nameNumber == values.count { values.append(ByteInterner()) }
-            pairNames.append(UInt32(nameNumber))
-            pairValues.append(UInt32(values[nameNumber].intern(UnsafeRawBufferPointer(rebasing: labels[value]))))
-        }
-        ends.append(pairNames.count)
-    }
-}
-
-/// A gatherer with all numbers turned into ranks.
-struct RankedLabels {
-    /// Names in order.
-    let names: [[UInt8]]
-    /// By rank of the name: its values, sorted.
-    private let valuesInOrder: [[Int]]
-    private let interners: [ByteInterner]
-    let pairNames: [UInt32]
-    let pairValues: [UInt32]
-    let ends: [Int]
-
-    init(_ gathered: LabelGatherer) {
-        let nameOrder = gathered.names.sortedNumbers()
-        let valueOrders = gathered.values.map { $0.sortedNumbers() }
-        let nameRanks = Self.ranks(nameOrder)
-        let valueRanks = valueOrders.map { Self.ranks($0) }
-        names = nameOrder.map { Array(gathered.names.bytes[gathered.names.range($0)]) }
-        interners = nameOrder.map { gathered.values[$0] }
-        valuesInOrder = nameOrder.map { valueOrders[$0] }
-        var rankedNames = gathered.pairNames
-        var rankedValues = gathered.pairValues
-        for pair in rankedNames.indices {
-            let name = Int(gathered.pairNames[pair])
-            rankedNames[pair] = nameRanks[name]
-            rankedValues[pair] = valueRanks[name][Int(gathered.pairValues[pair])]
-        }
-        pairNames = rankedNames
-        pairValues = rankedValues
-        ends = gathered.ends
-    }
-
-    var seriesCount: Int { ends.count }
-    func valueCount(_ name: Int) -> Int { valuesInOrder[name].count }
-
-    func value(_ name: Int, _ rank: Int) -> ArraySlice<UInt8> {
-        let interner = interners[name]
-        return interner.bytes[interner.range(valuesInOrder[name][rank])]
-    }
-
-    func pairs(_ series: Int) -> Range<Int> { (series == 0 ? 0 : ends[series - 1])..<ends[series] }
-
-    private static func ranks(_ order: [Int]) -> [UInt32] {
-        var ranks = [UInt32](repeating: 0, count: order.count)
-        for (rank, number) in order.enumerated() { ranks[number] = UInt32(rank) }
-        return ranks
-    }
-}
-
 struct LabelIndexWriter {
-    let labels: RankedLabels
-    let file: SegmentFileWriter
+    private let labels: SeriesLabels
+    private let file: SegmentFileWriter
+    private var postings: PostingLists
+
+    /// - Parameter labels: ranked.
+    init(labels: SeriesLabels, file: SegmentFileWriter) {
+        self.labels = labels
+        self.file = file
+        postings = PostingLists(labels)
+    }
 
     /// Writes all pages; returns the place of the directory.
-    func write() throws(ObsError) -> FramePlace {
-        let byName = seriesByName()
+    mutating func write() throws(ObsError) -> FramePlace {
         var directory: [UInt8] = []
-        directory.appendVarint(UInt64(labels.seriesCount))
+        directory.appendVarint(UInt64(labels.count))
         directory.appendVarint(UInt64(labels.names.count))
         for name in labels.names.indices {
             directory.appendText(labels.names[name])
-            let pages = try writePages(name, byName[name])
-            directory.appendVarint(UInt64(labels.valueCount(name)))
+            let pages = try writePages(labels.ranks(name))
+            directory.appendVarint(UInt64(labels.ranks(name).count))
             directory.appendVarint(UInt64(pages.count))
             for page in pages {
                 directory.appendVarint(UInt64(page.values))
-                directory.appendText(page.first)
+                directory.appendText(labels.value(page.first))
                 directory.appendPlace(page.valuesPlace)
                 directory.appendPlace(page.postingsPlace)
             }
@@ -107,83 +43,101 @@ struct LabelIndexWriter {
 
     private struct Page {
         var values: Int
-        var first: ArraySlice<UInt8>
+        var first: Int
         var valuesPlace: FramePlace
         var postingsPlace: FramePlace
     }
 
-    /// Series and value rank of each pair, by name; in series order.
-    private func seriesByName() -> [[(series: UInt32, value: UInt32)]] {
-        var result = [[(series: UInt32, value: UInt32)]](repeating: [], count: labels.names.count)
-        for series in 0..<labels.seriesCount {
-            for pair in labels.pairs(series) { result[Int(labels.pairNames[pair])].append((UInt32(series), labels.pairValues[pair])) }
-        }
-        return result
-    }
-
-    private func writePages(_ name: Int, _ pairs: [(series: UInt32, value: UInt32)]) throws(ObsError) -> [Page] {
-        let (starts, ordinals) = sortedByValue(pairs, valueCount: labels.valueCount(name))
+    private mutating func writePages(_ ranks: Range<Int>) throws(ObsError) -> [Page] {
         var pages: [Page] = []
         var values: [UInt8] = []
-        var postings: [UInt8] = []
+        var lists: [UInt8] = []
         var lengths: [Int64] = []
-        var first = 0
-        for value in 0..<labels.valueCount(name) {
-            appendFrontCoded(labels.value(name, value), after: value == first ? [] : labels.value(name, value - 1), to: &values)
-            let start = postings.count
-            appendGaps(ordinals[starts[value]..<starts[value + 1]], to: &postings)
-            lengths.append(Int64(postings.count - start))
-            let isFull = lengths.count >= SegmentLimits.pageValuesMax || postings.count >= SegmentLimits.pagePostingsBytesMax
-            guard isFull || value + 1 == labels.valueCount(name) else { continue }
+        var first = ranks.lowerBound
+        for rank in ranks {
+            appendFrontCoded(labels.value(rank), after: rank == first ? UnsafeRawBufferPointer(start: nil, count: 0) : labels.value(rank - 1), to: &values)
+            let start = lists.count
+            postings.appendGaps(rank, to: &lists)
+            lengths.append(Int64(lists.count - start))
+            let isFull = lengths.count >= SegmentLimits.pageValuesMax || lists.count >= SegmentLimits.pagePostingsBytesMax
+            guard isFull || rank + 1 == ranks.upperBound else { continue }
             var content: [UInt8] = []
             IntegerCodec.append(lengths, to: &content)
-            content.append(contentsOf: postings)
-            pages.append(
-                Page(
-                    values: lengths.count, first: labels.value(name, first), valuesPlace: try file.append(values),
-                    postingsPlace: try file.append(content)))
+            content.append(contentsOf: lists)
+            pages.append(Page(values: lengths.count, first: first, valuesPlace: try file.append(values), postingsPlace: try file.append(content)))
             values.removeAll(keepingCapacity: true)
-            postings.removeAll(keepingCapacity: true)
+            lists.removeAll(keepingCapacity: true)
             lengths.removeAll(keepingCapacity: true)
-            first = value + 1
+            first = rank + 1
         }
         return pages
     }
+}
 
-    /// Counting sort by value; stable, so ordinals of a value stay ascending.
-    private func sortedByValue(_ pairs: [(series: UInt32, value: UInt32)], valueCount: Int) -> (starts: [Int], ordinals: [UInt32]) {
-        var starts = [Int](repeating: 0, count: valueCount + 1)
-        for pair in pairs { starts[Int(pair.value) + 1] += 1 }
-        for value in 0..<valueCount { starts[value + 1] += starts[value] }
-        var next = starts
-        var ordinals = [UInt32](repeating: 0, count: pairs.count)
-        for pair in pairs {
-            ordinals[next[Int(pair.value)]] = pair.series
-            next[Int(pair.value)] += 1
-        }
-        return (starts, ordinals)
-    }
+/// Ordinals of the series that have a label, for one label after the other. Made for as many labels at a time as a bounded buffer holds, by a walk
+/// over all series: a counting sort by rank, stable, so that ordinals ascend.
+private struct PostingLists {
+    /// Ordinals made at a time; more only where one label has more series.
+    private static let ordinalsMax = 4 << 20
+    private let labels: SeriesLabels
+    private var ranks = 0..<0
+    /// Where the lists of `ranks` end in `ordinals`.
+    private var ends: [UInt32] = []
+    private var ordinals: [UInt32] = []
 
-    /// `varint count · first ordinal · gaps`, each gap less one: a run of neighbours is a run of zeros.
-    private func appendGaps(_ ordinals: ArraySlice<UInt32>, to output: inout [UInt8]) {
-        output.appendVarint(UInt64(ordinals.count))
+    init(_ labels: SeriesLabels) { self.labels = labels }
+
+    /// `varint count · first ordinal · gaps`, each gap less one: a run of neighbours is a run of zeros. Ranks come in order.
+    mutating func appendGaps(_ rank: Int, to output: inout [UInt8]) {
+        if !ranks.contains(rank) { fill(from: rank) }
+        let index = rank - ranks.lowerBound
+        let list = (index == 0 ? 0 : Int(ends[index - 1]))..<Int(ends[index])
+        output.appendVarint(UInt64(list.count))
         var next: UInt32 = 0
-        for ordinal in ordinals {
+        for ordinal in ordinals[list] {
             output.appendVarint(UInt64(ordinal - next))
             next = ordinal + 1
+        }
+    }
+
+    private mutating func fill(from first: Int) {
+        var total = Int(labels.seriesCounts[first])
+        var end = first + 1
+        while end < labels.seriesCounts.count, total + Int(labels.seriesCounts[end]) <= Self.ordinalsMax {
+            total += Int(labels.seriesCounts[end])
+            end += 1
+        }
+        ranks = first..<end
+        // Starts, which filling moves on to ends.
+        ends.removeAll(keepingCapacity: true)
+        var start: UInt32 = 0
+        for rank in ranks {
+            ends.append(start)
+            start += labels.seriesCounts[rank]
+        }
+        ordinals.removeAll(keepingCapacity: true)
+        ordinals.append(contentsOf: repeatElement(0, count: total))
+        let low = UInt32(first)
+        let high = UInt32(end)
+        ordinals.withUnsafeMutableBufferPointer { ordinals in
+            ends.withUnsafeMutableBufferPointer { next in
+                labels.forEach(0..<labels.count) { ordinal, ranks in
+                    for rank in ranks where rank >= low && rank < high {
+                        ordinals[Int(next[Int(rank - low)])] = UInt32(ordinal)
+                        next[Int(rank - low)] += 1
+                    }
+                }
+            }
         }
     }
 }
 
 /// `varint shared prefix · varint length of the rest · rest`.
-func appendFrontCoded(_ text: ArraySlice<UInt8>, after before: ArraySlice<UInt8>, to output: inout [UInt8]) {
+func appendFrontCoded(_ text: UnsafeRawBufferPointer, after before: UnsafeRawBufferPointer, to output: inout [UInt8]) {
     var shared = 0
-    for (a, b) in zip(text, before) {
-        if a != b { break }
-        shared += 1
-    }
+    while shared < text.count, shared < before.count, text[shared] == before[shared] { shared += 1 }
     output.appendVarint(UInt64(shared))
-    output.appendText(text.dropFirst(shared))
+    output.appendText(UnsafeRawBufferPointer(rebasing: text[shared...]))
 }
 
 extension ByteCursor {

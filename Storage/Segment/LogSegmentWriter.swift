@@ -160,10 +160,10 @@ package final class LogSegmentWriter {
     private func encodedStreams() -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.appendVarint(UInt64(streams.count))
-        var before: ArraySlice<UInt8> = []
+        var before: [UInt8] = []
         for stream in streams {
-            appendFrontCoded(stream[...], after: before, to: &bytes)
-            before = stream[...]
+            stream.withUnsafeBytes { stream in before.withUnsafeBytes { appendFrontCoded(stream, after: $0, to: &bytes) } }
+            before = stream
         }
         return bytes
     }

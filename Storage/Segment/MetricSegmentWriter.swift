@@ -3,13 +3,14 @@ package import ObsDisk
 internal import ObsEncoding
 internal import ObsHash
 
-/// Makes a segment of series. Samples go to disk as they come; labels and chunk places are kept until `finish` (some 8 bytes a label and 72 a chunk).
+/// Makes a segment of series. Samples and chunk places go to disk as they come; labels are kept as numbers until `finish`, see `SeriesLabels`.
 ///
 /// One thread. After an error only `abandon` makes sense. A writer that goes without `finish` leaves nothing behind.
 package final class MetricSegmentWriter {
     private let file: SegmentFileWriter
-    private var labels = LabelGatherer()
-    private var table = ChunkTable()
+    private let gathered = SeriesLabels()
+    private var series = 0
+    private var table = SeriesTableWriter()
     private var times = ChunkBlockBuilder()
     private var values = ChunkBlockBuilder()
     private var knownTimes = TimeColumnTable()
@@ -26,20 +27,27 @@ package final class MetricSegmentWriter {
     /// Adds a whole series. Series come in label order, each once; times (milliseconds) strictly ascend. A series without samples is left out.
     /// - Parameter labels: canonical.
     package func add(labels: UnsafeRawBufferPointer, times: UnsafeBufferPointer<Int64>, values: UnsafeBufferPointer<Double>) throws(ObsError) {
+        guard !times.isEmpty else { return }
+        let isInOrder = gathered.count == 0 || lastLabels.withUnsafeBytes { compareLabels($0, labels) } < 0
+        precondition(isInOrder, "BUG: series written out of label order")
+        lastLabels.replaceSubrange(0..., with: labels)
+        gathered.append(labels, stays: false)
+        try add(times: times, values: values)
+    }
+
+    /// Adds the samples of a series whose labels come with `finish(_:)`. At least one sample; else as `add(labels:times:values:)`.
+    package func add(times: UnsafeBufferPointer<Int64>, values: UnsafeBufferPointer<Double>) throws(ObsError) {
         precondition(times.count == values.count, "BUG: \(times.count) times for \(values.count) values")
         guard let first = times.first, let last = times.last else { return }
-        let isInOrder = self.labels.ends.isEmpty || lastLabels.withUnsafeBytes { compareLabels($0, labels) } < 0
-        precondition(isInOrder, "BUG: series written out of label order")
         precondition(strictlyAscends(times), "BUG: samples written out of time order")
-        lastLabels.replaceSubrange(0..., with: labels)
-        self.labels.append(labels)
         var start = 0
         while start < times.count {
             let range = start..<min(start + SegmentLimits.chunkSamplesMax, times.count)
             try addChunk(UnsafeBufferPointer(rebasing: times[range]), UnsafeBufferPointer(rebasing: values[range]))
             start = range.upperBound
         }
-        table.ends.append(table.chunks.count)
+        try table.endSeries(file)
+        series += 1
         rows += Int64(times.count)
         minTime = min(minTime, first)
         maxTime = max(maxTime, last)
@@ -57,16 +65,22 @@ package final class MetricSegmentWriter {
     }
 
     package func finish() throws(ObsError) -> SegmentInfo {
+        gathered.rank(isOrdered: true)
+        return try finish(gathered)
+    }
+
+    /// - Parameter labels: ranked, of the series added without, which came in its order.
+    package func finish(_ labels: SeriesLabels) throws(ObsError) -> SegmentInfo {
+        precondition(labels.count == series, "BUG: labels of \(labels.count) series for samples of \(series)")
         try times.flush(to: file)
         try values.flush(to: file)
-        let ranked = RankedLabels(labels)
-        labels = LabelGatherer()
-        let series = try SeriesTableWriter(labels: ranked, table: table, file: file).write()
-        let index = try LabelIndexWriter(labels: ranked, file: file).write()
+        let tablePlace = try table.write(labels, file)
+        var index = LabelIndexWriter(labels: labels, file: file)
+        let indexPlace = try index.write()
         let blocks = try file.append(blockIndex())
         return try file.finish(
-            minTime: minTime, maxTime: maxTime, rows: rows, names: metricNames(ranked), services: [],
-            sections: [(.labelIndex, index), (.seriesTable, series), (.chunkBlocks, blocks)])
+            minTime: minTime, maxTime: maxTime, rows: rows, names: metricNames(labels), services: [],
+            sections: [(.labelIndex, indexPlace), (.seriesTable, tablePlace), (.chunkBlocks, blocks)])
     }
 
     /// Removes what was written.
@@ -82,7 +96,7 @@ package final class MetricSegmentWriter {
             knownTimes.remember(chunkTimes, hash: hash, at: timesPlace)
         }
         let valuesPlace = try values.append(samples: chunkValues.count, { FloatCodec.append(chunkValues, to: &$0) }, to: file)
-        table.chunks.append(
+        table.append(
             Chunk(
                 minTime: chunkTimes[0], maxTime: chunkTimes[chunkTimes.count - 1], samples: chunkTimes.count, times: timesPlace, values: valuesPlace))
     }
@@ -98,11 +112,11 @@ package final class MetricSegmentWriter {
         return bytes
     }
 
-    private func metricNames(_ ranked: RankedLabels) -> [String] {
-        guard let name = ranked.names.firstIndex(of: Array("__name__".utf8)), ranked.valueCount(name) <= SegmentLimits.namesMax else { return [] }
+    private func metricNames(_ labels: SeriesLabels) -> [String] {
+        guard let name = labels.names.firstIndex(of: Array("__name__".utf8)), labels.ranks(name).count <= SegmentLimits.namesMax else { return [] }
         // A series without a name would be missing from the list, so then there is none.
-        let isEverywhere = (0..<ranked.seriesCount).allSatisfy { ranked.pairs($0).contains { ranked.pairNames[$0] == UInt32(name) } }
-        return isEverywhere ? (0..<ranked.valueCount(name)).map { String(decoding: ranked.value(name, $0), as: UTF8.self) } : []
+        let named = labels.ranks(name).reduce(0) { $0 + Int(labels.seriesCounts[$1]) }
+        return named == labels.count ? labels.ranks(name).map { String(decoding: labels.value($0), as: UTF8.self) } : []
     }
 }
 

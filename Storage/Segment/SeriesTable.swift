@@ -17,7 +17,7 @@ struct Chunk: Sendable, Equatable {
     var values: ColumnPlace
 }
 
-/// Chunks of all series back to back.
+/// Chunks of a page's series back to back.
 struct ChunkTable: Sendable {
     var chunks: [Chunk] = []
     /// End of each series' chunks.
@@ -26,54 +26,94 @@ struct ChunkTable: Sendable {
     func range(_ series: Int) -> Range<Int> { (series == 0 ? 0 : ends[series - 1])..<ends[series] }
 }
 
+/// Writes chunks pages as they fill, labels pages and the directory at the end, when labels have ranks.
 struct SeriesTableWriter {
-    let labels: RankedLabels
-    let table: ChunkTable
-    let file: SegmentFileWriter
+    private var page = ChunkTable()
+    private var chunkPlaces: [FramePlace] = []
 
-    func write() throws(ObsError) -> FramePlace {
-        var places: [FramePlace] = []
-        for first in stride(from: 0, to: labels.seriesCount, by: SegmentLimits.pageSeriesMax) {
-            let series = first..<min(first + SegmentLimits.pageSeriesMax, labels.seriesCount)
-            places.append(try file.append(labelsPage(series)))
-            places.append(try file.append(chunksPage(series)))
-        }
+    /// Adds a chunk to the series in work.
+    mutating func append(_ chunk: Chunk) { page.chunks.append(chunk) }
+
+    /// Ends the series in work.
+    mutating func endSeries(_ file: SegmentFileWriter) throws(ObsError) {
+        page.ends.append(page.chunks.count)
+        if page.ends.count == SegmentLimits.pageSeriesMax { try flush(file) }
+    }
+
+    mutating func write(_ labels: SeriesLabels, _ file: SegmentFileWriter) throws(ObsError) -> FramePlace {
+        try flush(file)
         var directory: [UInt8] = []
-        directory.appendVarint(UInt64(labels.seriesCount))
-        directory.appendVarint(UInt64(places.count / 2))
-        for place in places { directory.appendPlace(place) }
+        directory.appendVarint(UInt64(labels.count))
+        directory.appendVarint(UInt64(chunkPlaces.count))
+        var columns = LabelColumns(labels)
+        for (index, chunks) in chunkPlaces.enumerated() {
+            let first = index * SegmentLimits.pageSeriesMax
+            directory.appendPlace(try file.append(columns.page(first..<min(first + SegmentLimits.pageSeriesMax, labels.count))))
+            directory.appendPlace(chunks)
+        }
         return try file.append(directory)
     }
 
-    private func labelsPage(_ series: Range<Int>) -> [UInt8] {
-        var columns: [UInt32: [Int64]] = [:]
-        for ordinal in series {
-            for pair in labels.pairs(ordinal) {
-                columns[labels.pairNames[pair], default: [Int64](repeating: 0, count: series.count)][ordinal - series.lowerBound] =
-                    Int64(labels.pairValues[pair]) + 1
+    private mutating func flush(_ file: SegmentFileWriter) throws(ObsError) {
+        guard !page.ends.isEmpty else { return }
+        chunkPlaces.append(try file.append(chunksPage()))
+        page.chunks.removeAll(keepingCapacity: true)
+        page.ends.removeAll(keepingCapacity: true)
+    }
+
+    private func chunksPage() -> [UInt8] {
+        let chunks = page.chunks
+        var bytes: [UInt8] = []
+        IntegerCodec.append(page.ends.indices.map { Int64(page.range($0).count) }, to: &bytes)
+        bytes.appendVarint(UInt64(chunks.count))
+        IntegerCodec.append(chunks.map(\.minTime), to: &bytes)
+        IntegerCodec.append(chunks.map { $0.maxTime &- $0.minTime }, to: &bytes)
+        IntegerCodec.append(chunks.map { Int64($0.samples) }, to: &bytes)
+        IntegerCodec.append(chunks.map { Int64($0.times.block) }, to: &bytes)
+        IntegerCodec.append(chunks.map { Int64($0.times.index) }, to: &bytes)
+        IntegerCodec.append(chunks.map { Int64($0.values.block) }, to: &bytes)
+        IntegerCodec.append(chunks.map { Int64($0.values.index) }, to: &bytes)
+        return bytes
+    }
+}
+
+/// Turns the labels of a page's series into a column a name.
+private struct LabelColumns {
+    private let labels: SeriesLabels
+    /// By name: its column in the page in work, -1 when it has none yet.
+    private var columnOfName: [Int]
+    /// Value rank + 1 of each series of the page, column after column.
+    private var columns: [[Int64]] = []
+
+    init(_ labels: SeriesLabels) {
+        self.labels = labels
+        columnOfName = [Int](repeating: -1, count: labels.names.count)
+    }
+
+    mutating func page(_ series: Range<Int>) -> [UInt8] {
+        var names: [Int] = []
+        labels.forEach(series) { ordinal, ranks in
+            var name = 0
+            for rank in ranks {
+                // Ranks ascend, and so do their names.
+                while labels.nameEnds[name] <= Int(rank) { name += 1 }
+                if columnOfName[name] < 0 {
+                    columnOfName[name] = names.count
+                    names.append(name)
+                    if columns.count < names.count { columns.append([]) }
+                    columns[names.count - 1].removeAll(keepingCapacity: true)
+                    columns[names.count - 1].append(contentsOf: repeatElement(0, count: series.count))
+                }
+                columns[columnOfName[name]][ordinal - series.lowerBound] = Int64(Int(rank) - labels.ranks(name).lowerBound) + 1
             }
         }
         var page: [UInt8] = []
-        page.appendVarint(UInt64(columns.count))
-        for name in columns.keys.sorted() {
+        page.appendVarint(UInt64(names.count))
+        for name in names.sorted() {
             page.appendVarint(UInt64(name))
-            IntegerCodec.append(columns[name] ?? [], to: &page)
+            IntegerCodec.append(columns[columnOfName[name]], to: &page)
+            columnOfName[name] = -1
         }
-        return page
-    }
-
-    private func chunksPage(_ series: Range<Int>) -> [UInt8] {
-        let chunks = table.chunks[table.range(series.lowerBound).lowerBound..<table.ends[series.upperBound - 1]]
-        var page: [UInt8] = []
-        IntegerCodec.append(series.map { Int64(table.range($0).count) }, to: &page)
-        page.appendVarint(UInt64(chunks.count))
-        IntegerCodec.append(chunks.map(\.minTime), to: &page)
-        IntegerCodec.append(chunks.map { $0.maxTime &- $0.minTime }, to: &page)
-        IntegerCodec.append(chunks.map { Int64($0.samples) }, to: &page)
-        IntegerCodec.append(chunks.map { Int64($0.times.block) }, to: &page)
-        IntegerCodec.append(chunks.map { Int64($0.times.index) }, to: &page)
-        IntegerCodec.append(chunks.map { Int64($0.values.block) }, to: &page)
-        IntegerCodec.append(chunks.map { Int64($0.values.index) }, to: &page)
         return page
     }
 }
