@@ -87,7 +87,7 @@ let package = Package(
             name: "obsd",
             dependencies: [
                 "ObsCore", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsIngest", "ObsRules", "ObsAPI", "ObsDisk",
-                "ObsEngine", "CMalloc",
+                "ObsEngine", "ObsSegment", "CMalloc",
             ], swiftSettings: settings),
         .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),
         .target(name: "ObsSDK", swiftSettings: settings),
@@ -107,7 +107,7 @@ let package = Package(
         tests("ObsWALTests", ["ObsCore", "ObsWAL", "ObsDisk", "ObsTestSupport"]),
         tests("ObsSegmentTests", ["ObsCore", "ObsSegment", "ObsDisk", "ObsStore", "ObsTestSupport"]),
         tests("ObsIndexTests", ["ObsCore", "ObsIndex"]),
-        tests("ObsEngineTests", ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsTestSupport"]),
+        tests("ObsEngineTests", ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsHash", "ObsTestSupport"]),
         tests("SimulationTests", path: "Simulation", ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsTestSupport"]),
         tests("ObsPromQLTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsTestSupport"]),
         tests("ObsLogQLTests", ["ObsCore", "ObsStore", "ObsLogQL", "ObsTestSupport"]),

@@ -8,6 +8,8 @@ struct Flag {
     var value: String?
     var fallback: String
     var help: String
+    /// The command it belongs to; nil for flags of the daemon, which are the only ones the environment sets.
+    var command: String?
 
     /// Environment variable read when the flag is not given.
     var variable: String { "OBSD_" + name.uppercased().replacing("-", with: "_") }
@@ -49,6 +51,14 @@ struct Flags {
         Flag(name: "request-bytes-max", value: "BYTES", fallback: "67108864", help: "size of a request body as sent"),
         Flag(name: "decoded-bytes-max", value: "BYTES", fallback: "268435456", help: "size of a request body once decompressed"),
         Flag(name: "log-level", value: "debug|info|warn|error", fallback: "info", help: "least level of obsd's own log on stderr"),
+        Flag(
+            name: "repair", value: nil, fallback: "", help: "set damaged segments aside, keep what can be read of them, make the catalogue again",
+            command: "fsck"),
+        Flag(name: "tenant", value: "NAME", fallback: "", help: "segments of this tenant only", command: "segments"),
+        Flag(name: "signal", value: "metrics|logs|traces", fallback: "", help: "segments of this signal only", command: "segments"),
+        Flag(name: "json", value: nil, fallback: "", help: "JSON, an object a line", command: "segments"),
+        Flag(name: "blocks", value: nil, fallback: "", help: "list every block", command: "segment"),
+        Flag(name: "rows", value: "N", fallback: "", help: "print the first N rows, a JSON object a line", command: "segment"),
         Flag(name: "help", value: nil, fallback: "", help: "this text"),
         Flag(name: "version", value: nil, fallback: "", help: "the version"),
     ]
@@ -59,7 +69,7 @@ struct Flags {
 
     /// - Throws: `.badInput` for an unknown flag or a missing value.
     init(_ arguments: [String], environment: (String) -> String?) throws(ObsError) {
-        for flag in Self.table {
+        for flag in Self.table where flag.command == nil {
             if let value = environment(flag.variable) { values[flag.name] = value }
         }
         var rest = arguments[...]
@@ -82,6 +92,11 @@ struct Flags {
                 values[flag.name] = value
             } else {
                 throw ObsError(.badInput, "flag --\(name) needs a value: \(flag.value ?? "")")
+            }
+        }
+        for flag in Self.table where isGiven(flag.name) {
+            if let command = flag.command, command != words.first {
+                throw ObsError(.badInput, "flag --\(flag.name) belongs to `obsd \(command)`; see obsd --help")
             }
         }
     }
@@ -144,13 +159,21 @@ struct Flags {
                    obsd check [--config F]   read configuration and rules, report, exit 0 or 1
                    obsd token NAME SCOPES [TENANT]
                                              make a token; scopes of ingest,query,admin
+                   obsd fsck [--data DIR] [--repair]
+                                             read a stopped store whole; exit 0 clean, 1 damage, 2 cannot look
+                   obsd index rebuild [--data DIR]
+                                             make the catalogue again from the segments of a stopped store
+                   obsd segments ls [--data DIR] [--tenant T] [--signal S] [--json]
+                                             which segments there are; also while obsd runs
+                   obsd segment dump FILE [--blocks | --rows N]
+                                             what is in a segment file
                    obsd flags                the flags as Markdown (docs/flags.md)
 
             Every flag can be set by the environment variable OBSD_<FLAG>, e.g. OBSD_OTLP_HTTP.
 
 
             """
-        for flag in table {
+        for flag in table where flag.command == nil {
             let head = "  --\(flag.name)\(flag.value.map { " \($0)" } ?? "")"
             text += head + "\n        " + flag.help + (flag.fallback.isEmpty ? "" : " (default \(flag.fallback))") + "\n"
         }
@@ -167,7 +190,7 @@ struct Flags {
             |---|---|---|---|
 
             """
-        for flag in table {
+        for flag in table where flag.command == nil {
             let value = (flag.value ?? "").map { $0 == "|" ? "\\|" : String($0) }.joined()
             let name = flag.value == nil ? "`--\(flag.name)`" : "`--\(flag.name)` \(value)"
             text += "| \(name) | \(flag.fallback.isEmpty ? "" : "`\(flag.fallback)`") | `\(flag.variable)` | \(flag.help) |\n"

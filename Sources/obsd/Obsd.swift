@@ -23,6 +23,10 @@ private func run(_ arguments: [String]) -> Int32 {
         case nil: return try start(flags)
         case "check": return try check(flags)
         case "token": return try token(flags)
+        case "fsck": return fsck(flags)
+        case "index": return try rebuildIndex(flags)
+        case "segments": return try listSegments(flags)
+        case "segment": return try dumpSegment(flags)
         case "flags": return say(Flags.markdown)
         case let other: throw ObsError(.badInput, "unknown command \(quoted(other ?? "")); see obsd --help")
         }
@@ -84,12 +88,12 @@ private struct PromQLChecker: RuleQuerier {
 }
 
 @discardableResult
-private func say(_ text: String) -> Int32 {
+func say(_ text: String) -> Int32 {
     write(1, text)
     return 0
 }
 
-private func complain(_ text: String) { write(2, text) }
+func complain(_ text: String) { write(2, text) }
 
 private func write(_ file: Int32, _ text: String) {
     var bytes = Array(text.utf8)[...]

@@ -10,7 +10,7 @@ enum ProcessMetrics {
         SelfMetrics.gauge("process_resident_memory_bytes", help: "Resident memory.") { residentBytes() }
         SelfMetrics.counter("process_cpu_seconds_total", help: "Processor time, user and system.") { processorSeconds() }
         SelfMetrics.gauge("obs_build_info", help: "The version, as a label.", labels: Labels([("version", build)])) { 1 }
-        SelfMetrics.gauge("obs_quarantined_segments", help: "Segments set aside because they could not be opened.") { Double(store.status().quarantined) }
+        SelfMetrics.gauge("obs_quarantined_segments", help: "Files set aside because they were damaged.") { Double(store.status().quarantined) }
         for signal in Signal.allCases { register(signal, store) }
     }
 

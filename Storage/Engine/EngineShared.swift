@@ -36,7 +36,7 @@ final class EngineShared: Sendable {
     func path(of info: SegmentInfo) -> String { layout.segment(info.tenant, info.signal, day: info.day, id: info.id) }
 
     /// Brings the catalogue in step with segments written and dropped.
-    func record(adding: [SegmentInfo] = [], removing: [SegmentInfo] = []) throws(ObsError) {
+    func record(removing: [SegmentInfo] = [], adding: [SegmentInfo] = []) throws(ObsError) {
         try catalog.read { $0 }.replace(removing: removing.map(relativePath), adding: adding.map(row))
     }
 
@@ -53,13 +53,16 @@ final class EngineShared: Sendable {
 
     func relativePath(_ info: SegmentInfo) -> String { String(path(of: info).dropFirst(layout.root.count + 1)) }
 
-    func row(_ info: SegmentInfo) -> CatalogRow {
-        CatalogRow(
-            path: relativePath(info), id: info.id, tenant: info.tenant.name, signal: info.signal, level: info.level, day: info.day, minTime: info.minTime,
-            maxTime: info.maxTime, rows: info.rows, bytes: info.bytes, checksum: info.checksum,
-            walRanges: info.walRanges.map { $0.first...max($0.first, $0.last) },
-            names: info.names, services: info.services)
-    }
+    func row(_ info: SegmentInfo) -> CatalogRow { catalogRow(info, layout) }
+}
+
+/// A segment as the catalogue lists it.
+func catalogRow(_ info: SegmentInfo, _ layout: DiskLayout) -> CatalogRow {
+    let path = layout.segment(info.tenant, info.signal, day: info.day, id: info.id)
+    return CatalogRow(
+        path: String(path.dropFirst(layout.root.count + 1)), id: info.id, tenant: info.tenant.name, signal: info.signal, level: info.level, day: info.day,
+        minTime: info.minTime, maxTime: info.maxTime, rows: info.rows, bytes: info.bytes, checksum: info.checksum,
+        walRanges: info.walRanges.map { $0.first...max($0.first, $0.last) }, names: info.names, services: info.services)
 }
 
 /// A catalogue row as a segment's footer would say it; nil for a row no segment can have.

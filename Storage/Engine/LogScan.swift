@@ -57,8 +57,8 @@ struct LogScan {
             switch work.source {
             case .batch(let entry, let head): try visit(entry, streams: headStreams[head])
             case .segment(let segment): try open(segment)
-            case .block(_, let reader, let block, let streams):
-                try visit(reader, block, streams: segmentStreams[streams].matching, mask: segmentStreams[streams].mask)
+            case .block(let segment, let reader, let block, let streams):
+                try visit(segment, reader, block, streams: segmentStreams[streams].matching, mask: segmentStreams[streams].mask)
             }
         }
     }
@@ -103,8 +103,8 @@ struct LogScan {
         try feed(entry.batch, matching: entry.streamIDs.map { streams[Int($0)] })
     }
 
-    private mutating func visit(_ reader: LogSegmentReader, _ block: Int, streams: [Bool], mask: DeletedRows) throws(ObsError) {
-        let batch = try reader.read(block: block)
+    private mutating func visit(_ segment: LogSegment, _ reader: LogSegmentReader, _ block: Int, streams: [Bool], mask: DeletedRows) throws(ObsError) {
+        let batch = try segment.reading { () throws(ObsError) in try reader.read(block: block) }
         context.count(blocks: 1, bytesRead: reader.blocks[block].bytes)
         try context.charge(bytes: batch.byteSize)
         defer { context.release(bytes: batch.byteSize) }

@@ -104,8 +104,7 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
             // The output may have had its name already: it must be gone for certain before its inputs are merged otherwise.
             settle([path])
             if error.code == .corrupt, let index = inputs.firstIndex(where: { error.place?.hasPrefix($0.path) ?? false }) {
-                store.setAside(segments[index], error)
-                return
+                if store.salvage(segments[index], error) { return }
             }
             throw error
         }

@@ -29,7 +29,9 @@ struct Recovery {
     func segments(_ catalog: Catalog) throws(ObsError) -> [SegmentInfo] {
         var known: [String: SegmentInfo] = [:]
         for row in try catalog.rows() { known[row.path] = segmentInfo(row) }
-        let paths = try segmentPaths()
+        let listing = try SegmentListing(shared.fileSystem, shared.layout)
+        for path in listing.unfinished { try shared.fileSystem.remove(path) }
+        let paths = listing.segments
         var infos: [SegmentInfo] = []
         var fresh: [SegmentInfo] = []
         for path in paths {
@@ -40,15 +42,13 @@ struct Recovery {
                 continue
             }
             do throws(ObsError) {
-                let info = try readSegmentInfo(shared.fileSystem, path)
-                guard shared.path(of: info) == path else {
-                    throw ObsError(.corrupt, "segment says it is \(info.tenant)/\(info.signal.rawValue)/\(dayName(info.day))/\(info.id)", place: path)
-                }
+                let info = try readPlacedSegmentInfo(shared.fileSystem, shared.layout, path)
                 if known[relative] != info { fresh.append(info) }
                 infos.append(info)
             } catch {
-                // No file descriptor left, no permission: nothing is wrong with the segment, and to go on without it would answer wrongly.
-                guard error.code != .overloaded, error.code != .unavailable else { throw error }
+                // No file descriptor left, no permission, a device that does not read, a newer format: the segment is not damaged, and to go on without it
+                // would answer wrongly.
+                guard error.code == .corrupt else { throw error }
                 shared.gate.quarantine(path, shared.layout, error)
                 continue
             }
@@ -90,29 +90,6 @@ struct Recovery {
         for folder in Set(gone.map { DiskLayout.folder(of: shared.path(of: $0)) }) { try shared.fileSystem.syncDirectory(folder) }
         try catalog.replace(removing: gone.map(shared.relativePath))
         return infos.filter { !replaced.contains(Key(tenant: $0.tenant, id: $0.id)) }
-    }
-
-    private func segmentPaths() throws(ObsError) -> [String] {
-        let files = shared.fileSystem
-        let layout = shared.layout
-        var paths: [String] = []
-        for name in try files.list(layout.tenantsRoot) {
-            guard let tenant = try? TenantID(name) else { continue }
-            for signal in Signal.allCases {
-                for dayFolder in try files.list(layout.signalFolder(tenant, signal)) {
-                    guard let day = DiskLayout.partitionDay(dayFolder) else { continue }
-                    let folder = layout.partition(tenant, signal, day: day)
-                    for file in try files.list(folder) {
-                        if DiskLayout.isTemporary(file) {
-                            try files.remove("\(folder)/\(file)")
-                        } else if DiskLayout.segmentID(file) != nil {
-                            paths.append("\(folder)/\(file)")
-                        }
-                    }
-                }
-            }
-        }
-        return paths
     }
 
     /// Removes the segments of flushes that were not finished: some members are missing and the log they came from is still whole.

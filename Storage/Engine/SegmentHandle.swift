@@ -15,12 +15,12 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
     }
     private let state = Monitor(State())
     private let open: @Sendable (any FileSystem, String) throws(ObsError) -> Reader
-    /// Told when the segment turns out not to open.
-    private let damaged: @Sendable (ObsError) -> Void
+    /// Told when the segment turns out to be damaged, and whether it opens all the same.
+    private let damaged: @Sendable (ObsError, _ opens: Bool) -> Void
 
     init(
         info: SegmentInfo, path: String, fileSystem: any FileSystem, open: @escaping @Sendable (any FileSystem, String) throws(ObsError) -> Reader,
-        damaged: @escaping @Sendable (ObsError) -> Void
+        damaged: @escaping @Sendable (ObsError, _ opens: Bool) -> Void
     ) {
         self.info = info
         self.path = path
@@ -64,8 +64,16 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
                 return .success(reader)
             } catch { return .failure(error) }
         }
-        if case .failure(let error) = result, error.code == .corrupt { damaged(error) }
+        if case .failure(let error) = result, error.code == .corrupt { damaged(error, false) }
         return try result.get()
+    }
+
+    /// Runs a read of the open segment. Damage it meets fails it, and is reported so that the segment gets salvaged.
+    func reading<R>(_ body: () throws(ObsError) -> R) throws(ObsError) -> R {
+        do throws(ObsError) { return try body() } catch {
+            if error.code == .corrupt { damaged(error, true) }
+            throw error
+        }
     }
 
     var isOpen: Bool { state.read { $0.reader != nil } }

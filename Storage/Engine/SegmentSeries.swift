@@ -20,14 +20,17 @@ final class SegmentSeries: SeriesSource {
         self.range = range
         reader = try segment.reader()
         context.count(segments: 1)
-        var ordinals: [Int] = []
-        for ordinal in try reader.select(matchers) where try reader.timeRange(ordinal).overlaps(range) { ordinals.append(ordinal) }
-        self.ordinals = ordinals
+        let reader = reader
+        ordinals = try segment.reading { () throws(ObsError) -> [Int] in
+            var ordinals: [Int] = []
+            for ordinal in try reader.select(matchers) where try reader.timeRange(ordinal).overlaps(range) { ordinals.append(ordinal) }
+            return ordinals
+        }
         try advance()
     }
 
     func samples() throws(ObsError) -> (times: [Int64], values: [Double]) {
-        let samples = try reader.samples(ordinals[position], range: range)
+        let samples = try segment.reading { () throws(ObsError) in try reader.samples(ordinals[position], range: range) }
         guard let labels, !mask.isEmpty else { return samples }
         let deleted = mask.deletedTimes(labels)
         return deleted.isEmpty ? samples : leaving(out: deleted, samples)
@@ -35,7 +38,7 @@ final class SegmentSeries: SeriesSource {
 
     func advance() throws(ObsError) {
         position += 1
-        labels = position < ordinals.count ? try reader.labels(ordinals[position]) : nil
+        labels = position < ordinals.count ? try segment.reading { () throws(ObsError) in try reader.labels(ordinals[position]) } : nil
     }
 }
 
@@ -53,17 +56,19 @@ extension SegmentHandle<MetricSegmentReader> {
     func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, deletions: Deletions) throws(ObsError) -> [Labels] {
         let reader = try reader()
         let mask = deletions.mask(of: info)
-        var wanted = Set<Int>()
-        for selector in selectors.isEmpty ? [[]] : selectors where mayHold(selector) { wanted.formUnion(try reader.select(selector)) }
-        var found: [Labels] = []
-        for ordinal in wanted {
-            let times = try reader.timeRange(ordinal)
-            guard times.overlaps(range) else { continue }
-            let labels = try reader.labels(ordinal)
-            if !mask.isEmpty, mask.covers(times.clamped(to: range), labels) { continue }
-            found.append(labels)
+        return try reading { () throws(ObsError) -> [Labels] in
+            var wanted = Set<Int>()
+            for selector in selectors.isEmpty ? [[]] : selectors where mayHold(selector) { wanted.formUnion(try reader.select(selector)) }
+            var found: [Labels] = []
+            for ordinal in wanted {
+                let times = try reader.timeRange(ordinal)
+                guard times.overlaps(range) else { continue }
+                let labels = try reader.labels(ordinal)
+                if !mask.isEmpty, mask.covers(times.clamped(to: range), labels) { continue }
+                found.append(labels)
+            }
+            return found
         }
-        return found
     }
 }
 

@@ -32,6 +32,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         /// Old log still being read. Until that is done nothing is answered and no newer generation is flushed: the old log is older, and a flush removes what is older.
         var replay: LogReplay<Head>?
         var replayFailure: ObsError?
+        /// What reads met, by path of the segment.
+        var damaged: [String: ObsError] = [:]
     }
 
     /// Readers of segments kept open, per signal: bounds file descriptors.
@@ -283,10 +285,52 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             let segment = Segment(
                 info: info, path: path, fileSystem: shared.fileSystem,
                 open: { [cache = shared.cache] fileSystem, path throws(ObsError) in try Head.openSegment(fileSystem, path, cache: cache) },
-                damaged: { [weak self] error in self?.setAside(info, path, error) })
+                damaged: { [weak self] error, opens in opens ? self?.noteDamage(path, error) : self?.setAside(info, path, error) })
             state.segments[info.tenant, default: []].append(segment)
         }
         for tenant in Set(infos.map(\.tenant)) { state.segments[tenant]?.sort { $0.firstSequence < $1.firstSequence } }
+    }
+
+    /// A read met a damaged block; the maintenance thread makes the segment again.
+    private func noteDamage(_ path: String, _ error: ObsError) {
+        guard state.read({ $0.damaged.updateValue(error, forKey: path) == nil }) else { return }
+        DiagnosticLog.error("a read met damage; what can be read of the segment is saved", [("path", path), ("error", error.description)])
+    }
+
+    /// Makes segments in which a read met damage again from what can be read of them.
+    func salvageDamaged() {
+        let damaged = state.read { state in
+            defer { state.damaged = [:] }
+            return state.segments.values.flatMap { $0 }.compactMap { segment in state.damaged[segment.path].map { (segment, $0) } }
+        }
+        for (segment, error) in damaged { _ = salvage(segment, error) }
+    }
+
+    /// Puts what can be read of a damaged segment in its place, or sets it aside when nothing can.
+    /// - Returns: false when the segment stays as it is.
+    func salvage(_ segment: Segment, _ met: ObsError) -> Bool {
+        // Not while a flush cleans up or retention drops.
+        flushing.read { _ in
+            guard state.read({ $0.segments[segment.info.tenant]?.contains { $0 === segment } ?? false }) else { return true }
+            do throws(ObsError) {
+                switch try Salvage(fileSystem: shared.fileSystem, layout: shared.layout).run(segment.info, met) {
+                case .undamaged: return false
+                case .unreadable(let error): setAside(segment.info, segment.path, error)
+                case .salvaged(let written):
+                    shared.gate.countQuarantined()
+                    state.read { state in
+                        state.segments[segment.info.tenant]?.removeAll { $0 === segment }
+                        insert([written], &state)
+                    }
+                    try shared.record(removing: [segment.info], adding: [written])
+                }
+                return true
+            } catch {
+                // The next read that meets the damage brings us here again.
+                DiagnosticLog.error("damaged segment not salvaged", [("path", segment.path), ("error", error.description)])
+                return false
+            }
+        }
     }
 
     private func setAside(_ info: SegmentInfo, _ path: String, _ error: ObsError) {
@@ -372,16 +416,13 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
                 return true
             }
             guard isReplaced else { return false }
-            do throws(ObsError) { try shared.record(adding: merged.map { [$0] } ?? [], removing: inputs.map(\.info)) } catch {
+            do throws(ObsError) { try shared.record(removing: inputs.map(\.info), adding: merged.map { [$0] } ?? []) } catch {
                 DiagnosticLog.warn("catalogue not told of a merge", [("error", error.description)])
             }
             cleanUp(inputs)
             return true
         }
     }
-
-    /// Sets a segment aside that turned out to be damaged.
-    func setAside(_ segment: Segment, _ error: ObsError) { setAside(segment.info, segment.path, error) }
 
     // MARK: Stopping
 

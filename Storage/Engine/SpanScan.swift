@@ -54,12 +54,15 @@ struct SpanScan {
         try context.check()
         let reader = try segment.reader()
         context.count(segments: 1)
-        var ids: [TraceID] = []
-        for id in selection.traceIDs ?? [] where try reader.mayContain(id) { ids.append(id) }
+        let ids = try segment.reading { () throws(ObsError) -> [TraceID] in
+            var ids: [TraceID] = []
+            for id in selection.traceIDs ?? [] where try reader.mayContain(id) { ids.append(id) }
+            return ids
+        }
         if selection.traceIDs != nil, ids.isEmpty { return }
         for (index, block) in reader.blocks.enumerated() where isWanted(block, ids) {
             try context.check()
-            let batch = try reader.read(block: index)
+            let batch = try segment.reading { () throws(ObsError) in try reader.read(block: index) }
             context.count(blocks: 1, bytesRead: block.bytes)
             try context.charge(bytes: batch.byteSize)
             defer { context.release(bytes: batch.byteSize) }

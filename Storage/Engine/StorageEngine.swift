@@ -152,6 +152,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
                     DiagnosticLog.warn("cannot tell whether deletions are completed", [("error", error.description)])
                 }
             }
+            salvageDamaged()
         }
         threads.update { $0.isStopped = true }
     }
@@ -237,6 +238,13 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     }
 
     private var segmentInfos: [SegmentInfo] { metrics.segmentInfos + logs.segmentInfos + traces.segmentInfos }
+
+    /// Makes segments in which a read met damage again from what can be read of them; done within a second by itself.
+    package func salvageDamaged() {
+        metrics.salvageDamaged()
+        logs.salvageDamaged()
+        traces.salvageDamaged()
+    }
 
     /// Writes all heads to segments.
     package func flush() throws(ObsError) {

@@ -62,6 +62,18 @@ package final class Catalog: @unchecked Sendable {  // the connection is used un
         }
     }
 
+    /// The rows of the file as it is; changes nothing and makes nothing.
+    /// - Throws: `.notFound` without a file, `.corrupt` for one that cannot be read or is of another schema.
+    package static func inspect(_ path: String) throws(ObsError) -> [CatalogRow] {
+        guard access(path, F_OK) == 0 else { throw ObsError(.notFound, "there is no catalogue", place: path) }
+        return try Catalog(inspecting: path).rows()
+    }
+
+    private init(inspecting path: String) throws(ObsError) {
+        connection = try SQLiteConnection(path, readOnly: true)
+        try check(path)
+    }
+
     /// Deletes the catalogue's files.
     package static func remove(_ path: String) {
         for suffix in ["", "-wal", "-shm", "-journal"] { unlink(path + suffix) }
@@ -72,11 +84,19 @@ package final class Catalog: @unchecked Sendable {  // the connection is used un
         // WAL mode: one write per commit. NORMAL: a power cut may lose the last rows, which the next start finds by listing.
         try connection.execute("PRAGMA journal_mode = WAL")
         try connection.execute("PRAGMA synchronous = NORMAL")
+        if try schemaVersion() == 0 { try connection.execute("BEGIN; " + CatalogSchema.statements + " COMMIT;") }
+        try check(path)
+    }
+
+    private func schemaVersion() throws(ObsError) -> Int64 {
         var version: Int64 = 0
         try connection.run("PRAGMA user_version") { version = $0.integer(0) }
-        if version == 0 {
-            try connection.execute("BEGIN; " + CatalogSchema.statements + " COMMIT;")
-        } else if version != CatalogSchema.version {
+        return version
+    }
+
+    private func check(_ path: String) throws(ObsError) {
+        let version = try schemaVersion()
+        if version != CatalogSchema.version {
             throw ObsError(.corrupt, "catalogue has schema version \(version), this program knows \(CatalogSchema.version)", place: path)
         }
         var state = ""

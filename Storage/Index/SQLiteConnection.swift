@@ -8,9 +8,10 @@ final class SQLiteConnection {
     private let path: String
     private var prepared: [String: OpaquePointer] = [:]
 
-    init(_ path: String) throws(ObsError) {
+    init(_ path: String, readOnly: Bool = false) throws(ObsError) {
         var opened: OpaquePointer?
-        let status = sqlite3_open_v2(path, &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nil)
+        let access = readOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
+        let status = sqlite3_open_v2(path, &opened, access | SQLITE_OPEN_NOMUTEX, nil)
         guard status == SQLITE_OK, let opened else {
             sqlite3_close_v2(opened)
             throw ObsError(.internalError, "cannot open \(path): \(String(cString: sqlite3_errstr(status)))")

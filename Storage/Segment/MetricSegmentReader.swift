@@ -12,8 +12,8 @@ package final class MetricSegmentReader: Sendable {
     private let file: SegmentFile
     private let index: LabelIndex
     private let table: SeriesTable
-    private let timeBlocks: [FramePlace]
-    private let valueBlocks: [FramePlace]
+    let timeBlocks: [FramePlace]
+    let valueBlocks: [FramePlace]
 
     /// Reads the footer and its directories, no block and no page.
     /// - Parameter cache: for decoded blocks and pages; the engine's is shared by all readers.
@@ -69,6 +69,24 @@ package final class MetricSegmentReader: Sendable {
             }
         }
         return (times, values)
+    }
+
+    /// All samples of a series but those of damaged chunks, and whether there were none such: what a salvage keeps.
+    /// - Throws: what the file system throws, and `.corrupt` when the list of chunks is damaged.
+    package func readableSamples(_ ordinal: Int) throws(ObsError) -> (times: [Int64], values: [Double], isWhole: Bool) {
+        var found: (times: [Int64], values: [Double], isWhole: Bool) = ([], [], true)
+        for chunk in try table.chunks(ordinal) {
+            do throws(ObsError) {
+                let (times, values) = try samples(ordinal, range: chunk.minTime...chunk.maxTime)
+                guard found.times.last ?? .min < times.first ?? .max || found.times.isEmpty else { throw ObsError(.corrupt, "chunks out of order") }
+                found.times += times
+                found.values += values
+            } catch {
+                guard error.code == .corrupt else { throw error }
+                found.isWhole = false
+            }
+        }
+        return found
     }
 
     /// Number of samples of a series; reads no block.

@@ -11,7 +11,8 @@ final class SegmentFile: Sendable {
     private let cache: BlockCache
     /// Tells this opening apart in the cache.
     private let identity: UInt64
-    private let dataEnd: Int
+    /// Offset of the footer.
+    let dataEnd: Int
 
     var path: String { file.path }
     var info: SegmentInfo { footer.info }
@@ -38,7 +39,7 @@ final class SegmentFile: Sendable {
             throw ObsError(.corrupt, "too short for a segment, \(size) bytes", place: "\(file.path):\(size)")
         }
         let header = try file.read(at: 0, count: SegmentLayout.headerBytes)
-        guard header == SegmentLayout.magic else { throw ObsError(.corrupt, magicError(header), place: "\(file.path):0") }
+        guard header == SegmentLayout.magic else { throw try foreign(file, header) }
         let tailStart = max(0, size - SegmentLayout.tailBytes)
         let tail = try file.read(at: tailStart, count: size - tailStart)
         let trailerStart = size - SegmentLayout.trailerBytes
@@ -66,9 +67,16 @@ final class SegmentFile: Sendable {
         } catch { throw error.located(place) }
     }
 
-    private static func magicError(_ header: [UInt8]) -> String {
-        guard header.prefix(6) == SegmentLayout.magic.prefix(6) else { return "not a segment" }
-        return "segment format version \(Int(header[6]) | Int(header[7]) << 8), this obsd reads version \(SegmentLayout.version)"
+    /// Why a header is not ours. A whole file of a newer version says so at both its ends; a version that only one end names is damage.
+    private static func foreign(_ file: any ReadableFile, _ header: [UInt8]) throws(ObsError) -> ObsError {
+        let place = "\(file.path):0"
+        guard header.prefix(6) == SegmentLayout.magic.prefix(6) else { return ObsError(.corrupt, "not a segment", place: place) }
+        let version = Int(header[6]) | Int(header[7]) << 8
+        let end = try file.read(at: file.size - SegmentLayout.headerBytes, count: SegmentLayout.headerBytes)
+        guard version > SegmentLayout.version, end == header else { return ObsError(.corrupt, "header damaged: it says version \(version)", place: place) }
+        return ObsError(
+            .unprocessable, "segment format version \(version) was written by a newer obsd, this one reads up to version \(SegmentLayout.version)", place: place
+        )
     }
 
     /// Decodes a frame's content; all of it must be used.
@@ -130,6 +138,9 @@ final class SegmentFile: Sendable {
         guard hash == footer.contentHash else { throw ObsError(.corrupt, "frames are not those the footer was written for", place: "\(path):\(offset)") }
     }
 }
+
+/// The day of a segment whose first record has that time: days since the epoch.
+package func segmentDay(of time: Int64, _ signal: Signal) -> Int { SegmentFooter.day(of: time, signal) }
 
 /// Reads the footer only; what recovery and `index rebuild` do with every file.
 package func readSegmentInfo(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> SegmentInfo {

@@ -42,6 +42,11 @@ package final class WALReader {
         self.isLast = isLast
         let header = try file.read(at: 0, count: min(WALFormat.headerBytes, file.size))
         guard let first = WALFormat.parseHeader(header, signal: signal), first == walFile.firstSequence else {
+            if let version = WALFormat.newerVersion(header) {
+                throw ObsError(
+                    .unprocessable, "log format version \(version) was written by a newer obsd, this one reads up to version \(WALFormat.version)",
+                    place: "\(walFile.path):0")
+            }
             // A crash right after the creation leaves no header and no records. More bytes than that would have been synced ones only if the header was.
             if isLast, file.size <= WALFormat.headerBytes || !header.starts(with: WALFormat.magic) && header.allSatisfy({ $0 == 0 }) {
                 tornBytes = file.size

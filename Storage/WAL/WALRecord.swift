@@ -46,6 +46,7 @@ extension WALRecord.Payload {
 
 /// The bytes of a log file: constants and the two directions, pure.
 package enum WALFormat {
+    package static let version = 1
     package static let magic = [UInt8]("OBSWAL01".utf8)
     /// magic 8 · first sequence 8 · signal 1 · reserved 7 · checksum 8.
     package static let headerBytes = 32
@@ -77,6 +78,16 @@ package enum WALFormat {
                 checksum == hash64(UnsafeRawBufferPointer(rebasing: raw[..<24]))
             else { return nil }
             return UInt64(littleEndian: raw.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+        }
+    }
+
+    /// The version of a whole header of a newer program; nil for anything else, a damaged header of ours included: its checksum does not match.
+    static func newerVersion(_ bytes: [UInt8]) -> Int? {
+        guard bytes.count == headerBytes, bytes.prefix(6) == magic.prefix(6), bytes[6...7].allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+        let version = Int(bytes[6] - 0x30) * 10 + Int(bytes[7] - 0x30)
+        return bytes.withUnsafeBytes { raw in
+            let checksum = UInt64(littleEndian: raw.loadUnaligned(fromByteOffset: 24, as: UInt64.self))
+            return version > Self.version && checksum == hash64(UnsafeRawBufferPointer(rebasing: raw[..<24])) ? version : nil
         }
     }
 

@@ -1,0 +1,210 @@
+// A segment with a damaged block is made again from what can still be read of it.
+//
+// A block that fails its checksum fails every query that needs it. Left alone, a dashboard over that day would never work again; set aside whole, a day of good
+// records would be gone for one bad sector. So the readable blocks are written to a segment of the same id, level and log ranges, which takes the damaged
+// file's name in one rename, and the damaged file stays in quarantine/ under a second name, given before. A crash in between leaves the damaged file where it was.
+//
+// A read that the device refuses (EIO) is no damage: nothing is changed for it.
+
+internal import ObsCore
+internal import ObsDisk
+internal import ObsSegment
+
+/// What became of a segment in which damage was met.
+enum SalvageOutcome {
+    /// Every byte is as it was written; what the read met has passed.
+    case undamaged
+    /// Made again with what was readable.
+    case salvaged(SegmentInfo)
+    /// Nothing could be read: the caller sets the file aside whole.
+    case unreadable(ObsError)
+}
+
+struct Salvage {
+    let fileSystem: any FileSystem
+    let layout: DiskLayout
+
+    /// - Parameter met: what a read ended with.
+    /// - Throws: what the file system throws; then nothing has changed.
+    func run(_ info: SegmentInfo, _ met: ObsError) throws(ObsError) -> SalvageOutcome {
+        let path = layout.segment(info.tenant, info.signal, day: info.day, id: info.id)
+        let damage = try firstDamage(path)
+        let contents: any ReadableContents
+        do throws(ObsError) {
+            switch info.signal {
+            case .metrics: contents = try ReadableSeries(fileSystem, path)
+            case .logs: contents = try ReadableLogs(fileSystem, path)
+            case .traces: contents = try ReadableSpans(fileSystem, path)
+            }
+        } catch {
+            guard error.code == .corrupt else { throw error }
+            return .unreadable(error)
+        }
+        if damage == nil, contents.lost == nil { return .undamaged }
+        guard let first = contents.minTime else { return .unreadable(damage ?? met) }
+        let day = segmentDay(of: first, info.signal)
+        let target = layout.segment(info.tenant, info.signal, day: day, id: info.id)
+        try keepDamaged(path)
+        if target != path { try fileSystem.makeDirectories(layout.partition(info.tenant, info.signal, day: day)) }
+        let replaces = try ifReadable { () throws(ObsError) in try readReplaced(fileSystem, path) }
+        let draft = SegmentDraft(id: info.id, tenant: info.tenant, level: info.level, walRanges: info.walRanges, replaces: replaces ?? [])
+        let written = try contents.write(fileSystem, target, draft)
+        if target != path {
+            try fileSystem.remove(path)
+            try fileSystem.syncDirectory(DiskLayout.folder(of: path))
+        }
+        DiagnosticLog.error(
+            "damaged segment made again from its readable blocks; the damaged file is kept",
+            [
+                ("path", path), ("error", (damage ?? met).description), ("rows_kept", "\(written.rows)"), ("rows_lost", "\(info.rows - written.rows)"),
+                ("first_lost", contents.lost.map { "\($0.lowerBound)" } ?? ""), ("last_lost", contents.lost.map { "\($0.upperBound)" } ?? ""),
+                ("kept_as", layout.quarantined(path)),
+            ])
+        return .salvaged(written)
+    }
+
+    /// The first checksum of the file that does not match; nil when all do.
+    private func firstDamage(_ path: String) throws(ObsError) -> ObsError? {
+        do throws(ObsError) {
+            try verify(fileSystem, path)
+            return nil
+        } catch {
+            guard error.code == .corrupt else { throw error }
+            return error
+        }
+    }
+
+    private func keepDamaged(_ path: String) throws(ObsError) {
+        let copy = layout.quarantined(path)
+        try fileSystem.makeDirectories(layout.quarantine)
+        if !fileSystem.exists(copy) { try fileSystem.hardLink(path, to: copy) }
+        try fileSystem.syncDirectory(layout.quarantine)
+    }
+}
+
+/// What can be read of a damaged segment.
+private protocol ReadableContents {
+    /// Of all readable rows; nil when there are none.
+    var minTime: Int64? { get }
+    /// Times between which rows may be lost; nil when none are.
+    var lost: ClosedRange<Int64>? { get }
+    func write(_ fileSystem: any FileSystem, _ path: String, _ draft: SegmentDraft) throws(ObsError) -> SegmentInfo
+}
+
+/// What `body` gives; nil when it meets damage.
+private func ifReadable<R>(_ body: () throws(ObsError) -> R) throws(ObsError) -> R? {
+    do throws(ObsError) { return try body() } catch {
+        guard error.code == .corrupt else { throw error }
+        return nil
+    }
+}
+
+private func union(_ range: ClosedRange<Int64>?, _ other: ClosedRange<Int64>) -> ClosedRange<Int64> {
+    range.map { min($0.lowerBound, other.lowerBound)...max($0.upperBound, other.upperBound) } ?? other
+}
+
+private struct ReadableLogs: ReadableContents {
+    private let reader: LogSegmentReader
+    private var blocks: [Int] = []
+    var minTime: Int64?
+    var lost: ClosedRange<Int64>?
+
+    init(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) {
+        reader = try LogSegmentReader.open(fileSystem, path)
+        for (number, block) in reader.blocks.enumerated() {
+            if let batch = try ifReadable({ () throws(ObsError) in try reader.read(block: number) }) {
+                blocks.append(number)
+                minTime = min(minTime ?? .max, batch.timeNanos.min() ?? .max)
+            } else {
+                lost = union(lost, block.minNanos...block.maxNanos)
+            }
+        }
+    }
+
+    func write(_ fileSystem: any FileSystem, _ path: String, _ draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
+        let writer = try LogSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
+        do throws(ObsError) {
+            for number in blocks {
+                let batch = try reader.read(block: number)
+                try writer.add([batch], rows: (0..<batch.count).map { RowPlace(source: 0, row: UInt32($0)) })
+            }
+            return try writer.finish()
+        } catch {
+            writer.abandon()
+            throw error
+        }
+    }
+}
+
+private struct ReadableSpans: ReadableContents {
+    private let reader: SpanSegmentReader
+    private var blocks: [Int] = []
+    var minTime: Int64?
+    var lost: ClosedRange<Int64>?
+
+    init(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) {
+        reader = try SpanSegmentReader.open(fileSystem, path)
+        for (number, block) in reader.blocks.enumerated() {
+            if let batch = try ifReadable({ () throws(ObsError) in try reader.read(block: number) }) {
+                blocks.append(number)
+                minTime = min(minTime ?? .max, batch.startNanos.min() ?? .max)
+            } else {
+                lost = union(lost, block.minStartNanos...block.maxStartNanos)
+            }
+        }
+    }
+
+    func write(_ fileSystem: any FileSystem, _ path: String, _ draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
+        let writer = try SpanSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
+        do throws(ObsError) {
+            for number in blocks {
+                let batch = try reader.read(block: number)
+                try writer.add([batch], rows: (0..<batch.count).map { RowPlace(source: 0, row: UInt32($0)) })
+            }
+            return try writer.finish()
+        } catch {
+            writer.abandon()
+            throw error
+        }
+    }
+}
+
+/// Series whose labels and chunk list can be read, each with the chunks that can.
+private struct ReadableSeries: ReadableContents {
+    private let reader: MetricSegmentReader
+    private var ordinals: [Int] = []
+    var minTime: Int64?
+    var lost: ClosedRange<Int64>?
+
+    init(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) {
+        reader = try MetricSegmentReader.open(fileSystem, path)
+        for ordinal in 0..<reader.seriesCount {
+            guard try ifReadable({ () throws(ObsError) in try reader.labels(ordinal) }) != nil,
+                let range = try ifReadable({ () throws(ObsError) in try reader.timeRange(ordinal) })
+            else {
+                // Nothing says when; the segment's times are the bound.
+                lost = union(lost, reader.info.minTime...reader.info.maxTime)
+                continue
+            }
+            let (times, _, isWhole) = try reader.readableSamples(ordinal)
+            if !isWhole { lost = union(lost, range) }
+            guard let first = times.first else { continue }
+            ordinals.append(ordinal)
+            minTime = min(minTime ?? .max, first)
+        }
+    }
+
+    func write(_ fileSystem: any FileSystem, _ path: String, _ draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
+        let writer = try MetricSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
+        do throws(ObsError) {
+            for ordinal in ordinals {
+                let (times, values, _) = try reader.readableSamples(ordinal)
+                try writer.add(labels: try reader.labels(ordinal), times: times, values: values)
+            }
+            return try writer.finish()
+        } catch {
+            writer.abandon()
+            throw error
+        }
+    }
+}
