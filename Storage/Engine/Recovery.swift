@@ -27,8 +27,11 @@ struct Recovery {
 
     /// All segments of the store, the catalogue in step with them.
     func segments(_ catalog: Catalog) throws(ObsError) -> [SegmentInfo] {
+        for signal in Signal.allCases {
+            for file in try WALFile.list(shared.fileSystem, shared.layout, signal) { try file.checkVersion(shared.fileSystem) }
+        }
         var known: [String: SegmentInfo] = [:]
-        for row in try catalog.rows() { known[row.path] = segmentInfo(row) }
+        for row in catalog.readableRows() { known[row.path] = segmentInfo(row) }
         let listing = try SegmentListing(shared.fileSystem, shared.layout)
         for path in listing.unfinished { try shared.fileSystem.remove(path) }
         let paths = listing.segments
@@ -55,7 +58,7 @@ struct Recovery {
             known[relative] = nil
         }
         let gone = Array(known.values)
-        if !fresh.isEmpty || !gone.isEmpty { try catalog.replace(removing: gone.map(shared.relativePath), adding: fresh.map(shared.row)) }
+        if !fresh.isEmpty || !gone.isEmpty { catalog.tell(removing: gone.map(shared.relativePath), adding: fresh.map(shared.row)) }
         let isAllKnown = fresh.isEmpty && paths.count > Self.footersCheckedMax
         return try withoutInterrupted(isAllKnown ? infos : withoutReplaced(infos, catalog), catalog)
     }
@@ -88,7 +91,7 @@ struct Recovery {
             DiagnosticLog.info("segment removed that was merged into another", [("path", shared.path(of: info))])
         }
         for folder in Set(gone.map { DiskLayout.folder(of: shared.path(of: $0)) }) { try shared.fileSystem.syncDirectory(folder) }
-        try catalog.replace(removing: gone.map(shared.relativePath))
+        catalog.tell(removing: gone.map(shared.relativePath))
         return infos.filter { !replaced.contains(Key(tenant: $0.tenant, id: $0.id)) }
     }
 
@@ -124,7 +127,7 @@ struct Recovery {
             try shared.fileSystem.remove(shared.path(of: info))
             DiagnosticLog.info("segment of an interrupted flush removed, its log is replayed", [("path", shared.path(of: info))])
         }
-        try catalog.replace(removing: removed.map(shared.relativePath))
+        catalog.tell(removing: removed.map(shared.relativePath))
         let ids = Set(removed.map(\.id))
         return infos.filter { !ids.contains($0.id) }
     }

@@ -51,14 +51,18 @@ package final class Catalog: @unchecked Sendable {  // the connection is used un
     private let connection: SQLiteConnection
     private let lock = Monitor(())
 
-    /// Opens the catalogue file, making it when it is not there. One that cannot be read is removed and made anew, empty.
+    /// Opens the catalogue file, making it when it is not there. One that cannot be read or written is removed and made anew, empty; in memory where the disk
+    /// takes none.
     package static func open(_ path: String) throws(ObsError) -> Catalog {
         // The companions of a file someone deleted would be taken for news about its successor.
         if access(path, F_OK) != 0 { remove(path) }
         do throws(ObsError) { return try Catalog(path) } catch {
             DiagnosticLog.warn("catalogue unreadable, made again from the segments", [("error", error.description)])
             remove(path)
-            return try Catalog(path)
+        }
+        do throws(ObsError) { return try Catalog(path) } catch {
+            DiagnosticLog.warn("catalogue cannot be written, kept in memory; the next start reads all footers", [("error", error.description)])
+            return try Catalog(":memory:")
         }
     }
 
@@ -123,6 +127,22 @@ package final class Catalog: @unchecked Sendable {  // the connection is used un
                         checksum: UInt64(bitPattern: row.integer(10)), walRanges: ranges, names: names, services: services))
             }
             return found
+        }
+    }
+
+    /// All rows; none, and the catalogue emptied, when one of them cannot be read.
+    package func readableRows() -> [CatalogRow] {
+        do throws(ObsError) { return try rows() } catch {
+            DiagnosticLog.warn("catalogue unreadable, made again from the segments", [("error", error.description)])
+            try? locked { () throws(ObsError) in try connection.execute("DELETE FROM segments") }
+            return []
+        }
+    }
+
+    /// As `replace`. A failure is logged: what the catalogue misses, the next start finds.
+    package func tell(removing paths: [String] = [], adding rows: [CatalogRow] = []) {
+        do throws(ObsError) { try replace(removing: paths, adding: rows) } catch {
+            DiagnosticLog.warn("catalogue not told of segments", [("error", error.description)])
         }
     }
 

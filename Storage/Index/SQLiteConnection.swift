@@ -16,6 +16,11 @@ final class SQLiteConnection {
             sqlite3_close_v2(opened)
             throw ObsError(.internalError, "cannot open \(path): \(String(cString: sqlite3_errstr(status)))")
         }
+        // A file without write permission is opened for reading without a word.
+        guard readOnly || sqlite3_db_readonly(opened, "main") != 1 else {
+            sqlite3_close_v2(opened)
+            throw ObsError(.unavailable, "\(path) cannot be written")
+        }
         handle = opened
         self.path = path
         sqlite3_busy_timeout(handle, 5000)

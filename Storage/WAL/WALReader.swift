@@ -20,6 +20,18 @@ package struct WALFile: Sendable, Equatable {
             DiskLayout.walSequence(name).map { WALFile(firstSequence: $0, path: layout.wal(signal, sequence: $0)) }
         }.sorted { $0.firstSequence < $1.firstSequence }
     }
+
+    /// - Throws: `.unprocessable` for a file of a newer format.
+    package func checkVersion(_ fileSystem: any FileSystem) throws(ObsError) {
+        let file = try fileSystem.open(path)
+        try Self.checkVersion(header: try file.read(at: 0, count: min(WALFormat.headerBytes, file.size)), path)
+    }
+
+    static func checkVersion(header: [UInt8], _ path: String) throws(ObsError) {
+        guard let version = WALFormat.newerVersion(header) else { return }
+        throw ObsError(
+            .unprocessable, "log format version \(version) was written by a newer obsd, this one reads up to version \(WALFormat.version)", place: "\(path):0")
+    }
 }
 
 /// Streams the records of one log file in bounded memory.
@@ -42,11 +54,7 @@ package final class WALReader {
         self.isLast = isLast
         let header = try file.read(at: 0, count: min(WALFormat.headerBytes, file.size))
         guard let first = WALFormat.parseHeader(header, signal: signal), first == walFile.firstSequence else {
-            if let version = WALFormat.newerVersion(header) {
-                throw ObsError(
-                    .unprocessable, "log format version \(version) was written by a newer obsd, this one reads up to version \(WALFormat.version)",
-                    place: "\(walFile.path):0")
-            }
+            try WALFile.checkVersion(header: header, walFile.path)
             // A crash right after the creation leaves no header and no records. More bytes than that would have been synced ones only if the header was.
             if isLast, file.size <= WALFormat.headerBytes || !header.starts(with: WALFormat.magic) && header.allSatisfy({ $0 == 0 }) {
                 tornBytes = file.size

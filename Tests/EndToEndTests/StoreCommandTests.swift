@@ -1,4 +1,5 @@
 import Foundation
+import ObsNet
 import XCTest
 
 /// The commands that look into a store: what they print and what they exit with.

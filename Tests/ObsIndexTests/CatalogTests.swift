@@ -40,6 +40,41 @@ final class CatalogTests: XCTestCase {
         }
     }
 
+    func testOtherSchemaVersionIsMadeAnew() throws {
+        for version in [UInt8(99), 2] {
+            let path = path()
+            try Catalog.open(path).replace(adding: [row("a")])
+            var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+            bytes[63] = version  // user_version, big endian from 60
+            try bytes.write(to: URL(fileURLWithPath: path))
+            XCTAssertThrowsError(try Catalog.inspect(path)) { XCTAssertTrue("\($0)".contains("version \(version)"), "\($0)") }
+            XCTAssertEqual(try Catalog.open(path).rows(), [])
+            XCTAssertEqual(try Catalog.inspect(path), [])
+        }
+    }
+
+    /// SQLite has no checksums: a row may be well-formed and no row of ours.
+    func testRowThatIsNone() throws {
+        let path = path()
+        try Catalog.open(path).replace(adding: [row("a"), row("b")])
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+        let name = try XCTUnwrap(bytes.range(of: Data("defaultmetrics".utf8), in: 4096..<bytes.count))
+        bytes[name.lowerBound + 7] = UInt8(ascii: "X")
+        try bytes.write(to: URL(fileURLWithPath: path))
+        let catalog = try Catalog.open(path)
+        XCTAssertThrowsError(try catalog.rows())
+        XCTAssertEqual(catalog.readableRows(), [])
+        catalog.tell(adding: [row("c")])
+        XCTAssertEqual(try catalog.rows(), [row("c")])
+    }
+
+    func testWithoutAPlaceItIsKeptInMemory() throws {
+        let catalog = try Catalog.open("/nowhere/catalog.sqlite")
+        catalog.tell(adding: [row("a")])
+        XCTAssertEqual(try catalog.rows(), [row("a")])
+        XCTAssertThrowsError(try Catalog.inspect("/nowhere/catalog.sqlite")) { XCTAssertEqual(($0 as? ObsError)?.code, .notFound) }
+    }
+
     func testSchemaFileIsWhatRuns() throws {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../../Storage/Index/schema/sqlite/0001_catalog.sql")
         func words(_ text: String) -> [String] {
