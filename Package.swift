@@ -67,7 +67,7 @@ let package = Package(
         module("ObsIndex", path: "Storage/Index", exclude: ["schema"], ["ObsCore", "CSQLite"]),
         module(
             "ObsEngine", path: "Storage/Engine",
-            ["ObsCore", "ObsStore", "ObsEncoding", "ObsDisk", "ObsWAL", "ObsSegment", "ObsIndex", "ObsHash"]),
+            ["ObsCore", "ObsStore", "ObsEncoding", "ObsDisk", "ObsWAL", "ObsSegment", "ObsIndex", "ObsHash", "CMalloc"]),
 
         // 4. the asking side
         module("ObsPromQL", ["ObsCore", "ObsStore", "ObsRegex"]),

@@ -70,6 +70,8 @@ extension HTTPResponse {
         case .unsupportedType: 415
         case .timeout: if case .loki = shape { 504 } else { 503 }
         case .cancelled: 499
+        // Prometheus throws a batch away that is answered 429, unless told otherwise; after 503 it sends it again.
+        case .throttled: if case .text = shape { 503 } else { 429 }
         case .overloaded, .unavailable: 503
         case .corrupt, .internalError: 500
         }
@@ -85,7 +87,7 @@ extension HTTPResponse {
             case .notFound: "not_found"
             case .unauthenticated: "unauthorized"
             case .forbidden: "forbidden"
-            case .overloaded, .unavailable: "unavailable"
+            case .throttled, .overloaded, .unavailable: "unavailable"
             case .corrupt, .internalError: "internal"
             }
         var writer = JSONWriter()
@@ -105,6 +107,7 @@ extension HTTPResponse {
         case .forbidden: 7
         case .tooLarge, .limitExceeded: 8
         case .cancelled: 1
+        case .throttled: 8
         case .overloaded, .unavailable: 14
         case .corrupt, .internalError: 13
         case .unauthenticated: 16

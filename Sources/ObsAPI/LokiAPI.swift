@@ -23,7 +23,7 @@ struct LokiAPI: Sendable {
             let result = try services.logQL.range(
                 text, startNanos: start, endNanos: end, stepNanos: effective, intervalNanos: interval, limit: try limit(parameters),
                 direction: try direction(parameters), context: context)
-            return answer(result, request, context, timeNanos: end)
+            return try answer(result, request, context, timeNanos: end)
         }
     }
 
@@ -32,7 +32,7 @@ struct LokiAPI: Sendable {
             let text = try parameters.required("query")
             let time = try parameters.lokiTime("time") ?? services.clock.nowNanos()
             let result = try services.logQL.instant(text, atNanos: time, limit: try limit(parameters), direction: try direction(parameters), context: context)
-            return answer(result, request, context, timeNanos: time)
+            return try answer(result, request, context, timeNanos: time)
         }
     }
 
@@ -149,7 +149,9 @@ struct LokiAPI: Sendable {
         return .json(200, writer.bytes)
     }
 
-    private func answer(_ result: LogQLResult, _ request: HTTPRequest, _ context: QueryContext, timeNanos: Int64) -> HTTPResponse {
+    private func answer(_ result: LogQLResult, _ request: HTTPRequest, _ context: QueryContext, timeNanos: Int64) throws(ObsError) -> HTTPResponse {
+        // About what a matrix takes as text; entries are few.
+        if case .matrix(let series) = result { try context.charge(bytes: series.reduce(0) { $0 + $1.values.count * 64 }) }
         let categorize = request.header("x-loki-response-encoding-flags")?.contains("categorize-labels") ?? false
         return success { writer in
             writer.beginObject()

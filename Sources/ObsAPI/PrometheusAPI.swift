@@ -18,7 +18,7 @@ struct PrometheusAPI: Sendable {
                 () throws(ObsError) in
                 try services.promQL.instant(expression, atMillis: time, lookbackMillis: try parameters.prometheusDuration("lookback_delta"), context: context)
             }
-            return answer(result, limit: try parameters.count("limit"), context: parameters["stats"] == nil ? nil : context)
+            return try answer(result, limit: parameters.count("limit"), context, withStatistics: parameters["stats"] != nil)
         }
     }
 
@@ -43,7 +43,7 @@ struct PrometheusAPI: Sendable {
                     expression, startMillis: start, endMillis: end, stepMillis: step, lookbackMillis: try parameters.prometheusDuration("lookback_delta"),
                     context: context)
             }
-            return answer(result, limit: try parameters.count("limit"), context: parameters["stats"] == nil ? nil : context)
+            return try answer(result, limit: parameters.count("limit"), context, withStatistics: parameters["stats"] != nil)
         }
     }
 
@@ -201,7 +201,7 @@ struct PrometheusAPI: Sendable {
         }
     }
 
-    private func answer(_ result: PromQLResult, limit: Int?, context: QueryContext?) -> HTTPResponse {
+    private func answer(_ result: PromQLResult, limit: Int?, _ context: QueryContext, withStatistics: Bool) throws(ObsError) -> HTTPResponse {
         var warnings = result.warnings
         var value = result.value
         if let limit, limit > 0 {
@@ -215,10 +215,11 @@ struct PrometheusAPI: Sendable {
             default: break
             }
         }
+        try context.charge(bytes: textBytes(of: value))
         return success(warnings: warnings, infos: result.infos) { writer in
             writer.beginObject()
             writePromQLValue(value, &writer)
-            if let context {
+            if withStatistics {
                 writer.key("stats")
                 writer.beginObject()
                 writer.key("samples")
@@ -244,6 +245,15 @@ struct PrometheusAPI: Sendable {
         }
         writer.endObject()
         return .json(200, writer.bytes)
+    }
+}
+
+/// About how much memory a value takes as text, with the room its buffer grows by.
+private func textBytes(of value: PromQLValue) -> Int {
+    switch value {
+    case .scalar, .string: 0
+    case .vector(let samples): samples.reduce(0) { $0 + $1.labels.bytes.count * 2 + 128 }
+    case .matrix(let series): series.reduce(0) { $0 + $1.labels.bytes.count * 2 + $1.values.count * 64 }
     }
 }
 

@@ -1,4 +1,4 @@
-internal import ObsCore
+package import ObsCore
 package import ObsNet
 
 /// One line of the table: what is served where, to whom, and how it answers errors.
@@ -184,8 +184,13 @@ package struct Routes: Sendable {
             _ = try services.authenticator.principal(of: request)
             return nil
         } catch {
-            let path = "/" + request.path.split(separator: "/").joined(separator: "/")
-            return HTTPResponse(error, Self.shape(postShapes[path] ?? .text, of: request))
+            return refuse(request, error)
         }
+    }
+
+    /// The answer to a request that is refused before it reaches its handler, in its route's shape.
+    package func refuse(_ request: HTTPRequest, _ error: ObsError) -> HTTPResponse {
+        let path = "/" + request.path.split(separator: "/").joined(separator: "/")
+        return HTTPResponse(error, Self.shape(postShapes[path] ?? .text, of: request))
     }
 }

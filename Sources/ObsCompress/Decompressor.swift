@@ -7,19 +7,26 @@ internal import CZlib
 internal import CZstd
 package import ObsCore
 
+/// Asked before memory is taken.
+package typealias Reserve = (Int) throws(ObsError) -> Void
+
 /// Decodes a request body.
-/// - Parameter decodedBytesMax: bound on the result, `Limits.decodedBytesMax` for requests.
-/// - Throws: `.tooLarge` past the bound, `.badInput` for bytes that are not of that compression or end early.
-package func decompress(_ body: [UInt8], _ compression: BodyCompression, decodedBytesMax: Int) throws(ObsError) -> [UInt8] {
+/// - Parameters:
+///   - decodedBytesMax: bound on the result, `Limits.decodedBytesMax` for requests.
+///   - reserve: asked before that many bytes more are taken for the result; it throws to refuse them.
+/// - Throws: what `reserve` throws, `.tooLarge` past the bound, `.badInput` for bytes that are not of that compression or end early.
+package func decompress(
+    _ body: [UInt8], _ compression: BodyCompression, decodedBytesMax: Int, reserve: Reserve = { _ in }
+) throws(ObsError) -> [UInt8] {
     switch compression {
     case .none:
         guard body.count <= decodedBytesMax else { throw tooLarge(decodedBytesMax) }
         return body
-    case .gzip: return try inflate(body, windowBits: 15 + 16, "gzip", decodedBytesMax)
+    case .gzip: return try inflate(body, windowBits: 15 + 16, "gzip", decodedBytesMax, reserve)
     // RFC 9110 says zlib; some clients send the bare stream.
-    case .deflate: return try inflate(body, windowBits: startsWithZlibHeader(body) ? 15 : -15, "deflate", decodedBytesMax)
-    case .zstd: return try decodeZstd(body, decodedBytesMax)
-    case .snappy: return try decodeSnappy(body, decodedBytesMax)
+    case .deflate: return try inflate(body, windowBits: startsWithZlibHeader(body) ? 15 : -15, "deflate", decodedBytesMax, reserve)
+    case .zstd: return try decodeZstd(body, decodedBytesMax, reserve)
+    case .snappy: return try decodeSnappy(body, decodedBytesMax, reserve)
     }
 }
 
@@ -35,13 +42,14 @@ private func startsWithZlibHeader(_ body: [UInt8]) -> Bool {
     body.count >= 2 && body[0] & 0x0f == 8 && (Int(body[0]) << 8 | Int(body[1])) % 31 == 0
 }
 
-private func inflate(_ body: [UInt8], windowBits: Int32, _ name: String, _ bytesMax: Int) throws(ObsError) -> [UInt8] {
+private func inflate(_ body: [UInt8], windowBits: Int32, _ name: String, _ bytesMax: Int, _ reserve: Reserve) throws(ObsError) -> [UInt8] {
     var stream = z_stream()
     guard obs_inflate_init(&stream, windowBits) == Z_OK else { throw ObsError(.internalError, "cannot start inflate") }
     defer { inflateEnd(&stream) }
-    var output = GrowingOutput(expecting: body.count * 4, bytesMax: bytesMax)
+    var output = try GrowingOutput(expecting: body.count * 4, bytesMax: bytesMax, reserve)
     var consumed = 0
     while true {
+        try output.grow(reserve)
         let status = output.fill(from: body, &consumed) { input, target in
             stream.next_in = UnsafeMutablePointer(mutating: input.bindMemory(to: UInt8.self).baseAddress)
             stream.avail_in = uInt(clamping: input.count)
@@ -66,7 +74,7 @@ private func inflate(_ body: [UInt8], windowBits: Int32, _ name: String, _ bytes
 
 // MARK: - zstd
 
-private func decodeZstd(_ body: [UInt8], _ bytesMax: Int) throws(ObsError) -> [UInt8] {
+private func decodeZstd(_ body: [UInt8], _ bytesMax: Int, _ reserve: Reserve) throws(ObsError) -> [UInt8] {
     let (declared, frameBytes) = body.withUnsafeBytes {
         (ZSTD_getFrameContentSize($0.baseAddress, $0.count), ZSTD_findFrameCompressedSize($0.baseAddress, $0.count))
     }
@@ -74,18 +82,20 @@ private func decodeZstd(_ body: [UInt8], _ bytesMax: Int) throws(ObsError) -> [U
     if declared < UInt64.max - 1 {
         guard declared <= UInt64(bytesMax) else { throw tooLarge(bytesMax) }
         if ZSTD_isError(frameBytes) == 0, frameBytes == body.count {
+            try reserve(Int(declared))
             return try zstdDecompress(body, exactly: Int(declared))
         }
     }
-    return try ZstdContext.borrow { (context) throws(ObsError) in try context.decodeStream(body, bytesMax) }
+    return try ZstdContext.borrow { (context) throws(ObsError) in try context.decodeStream(body, bytesMax, reserve) }
 }
 
 extension ZstdContext {
-    fileprivate func decodeStream(_ body: [UInt8], _ bytesMax: Int) throws(ObsError) -> [UInt8] {
+    fileprivate func decodeStream(_ body: [UInt8], _ bytesMax: Int, _ reserve: Reserve) throws(ObsError) -> [UInt8] {
         ZSTD_DCtx_reset(decoder, ZSTD_reset_session_only)
-        var output = GrowingOutput(expecting: body.count * 4, bytesMax: bytesMax)
+        var output = try GrowingOutput(expecting: body.count * 4, bytesMax: bytesMax, reserve)
         var consumed = 0
         while true {
+            try output.grow(reserve)
             let status = output.fill(from: body, &consumed) { input, target in
                 var from = ZSTD_inBuffer(src: input.baseAddress, size: input.count, pos: 0)
                 var into = ZSTD_outBuffer(dst: target.baseAddress, size: target.count, pos: 0)
@@ -103,7 +113,7 @@ extension ZstdContext {
 
 // MARK: - snappy
 
-private func decodeSnappy(_ body: [UInt8], _ bytesMax: Int) throws(ObsError) -> [UInt8] {
+private func decodeSnappy(_ body: [UInt8], _ bytesMax: Int, _ reserve: Reserve) throws(ObsError) -> [UInt8] {
     var declared = 0
     let header = body.withUnsafeBytes { snappy_uncompressed_length($0.bindMemory(to: CChar.self).baseAddress, $0.count, &declared) }
     guard header == SNAPPY_OK else { throw invalid("snappy", "no length at its start (the block format is expected, not the framed one)") }
@@ -111,6 +121,7 @@ private func decodeSnappy(_ body: [UInt8], _ bytesMax: Int) throws(ObsError) -> 
     // Three bytes stand for 64 at most.
     guard declared <= body.count * 22 + 64 else { throw invalid("snappy", "it declares \(declared) bytes, more than \(body.count) can hold") }
     if declared == 0 { return [] }
+    try reserve(declared)
     var status = SNAPPY_INVALID_INPUT
     let result = [UInt8](unsafeUninitializedCapacity: declared) { target, count in
         var written = declared
@@ -132,9 +143,19 @@ private struct GrowingOutput {
     private var filled = 0
     private let bytesMax: Int
 
-    init(expecting count: Int, bytesMax: Int) {
+    init(expecting count: Int, bytesMax: Int, _ reserve: Reserve) throws(ObsError) {
         self.bytesMax = bytesMax
-        bytes = [UInt8](repeating: 0, count: min(max(count, 4096), bytesMax + 1))
+        let size = min(max(count, 4096), bytesMax + 1)
+        try reserve(size)
+        bytes = [UInt8](repeating: 0, count: size)
+    }
+
+    /// Makes room when there is none.
+    mutating func grow(_ reserve: Reserve) throws(ObsError) {
+        guard filled == bytes.count, filled <= bytesMax else { return }
+        let more = min(bytes.count, bytesMax + 1 - bytes.count)
+        try reserve(more)
+        bytes.append(contentsOf: repeatElement(0, count: more))
     }
 
     var isOverBound: Bool { filled > bytesMax }
@@ -145,9 +166,6 @@ private struct GrowingOutput {
     mutating func fill<Status>(
         from body: [UInt8], _ consumed: inout Int, _ decode: (UnsafeRawBufferPointer, UnsafeMutableRawBufferPointer) -> (Status, read: Int, written: Int)
     ) -> Status {
-        if filled == bytes.count, filled <= bytesMax {
-            bytes.append(contentsOf: repeatElement(0, count: min(bytes.count, bytesMax + 1 - bytes.count)))
-        }
         let result = body.withUnsafeBytes { input in
             bytes.withUnsafeMutableBytes { target in
                 decode(UnsafeRawBufferPointer(rebasing: input[consumed...]), UnsafeMutableRawBufferPointer(rebasing: target[filled...]))

@@ -10,6 +10,8 @@ package final class ZstdContext: @unchecked Sendable {  // used by one thread at
 
     package init() {
         guard let encoder = ZSTD_createCCtx(), let decoder = ZSTD_createDCtx() else { fatalError("FATAL: no memory for a zstd context") }
+        // A frame names the window its decoder must keep, up to 2 GiB; 8 MiB is the most a Content-Encoding may ask for (RFC 9659).
+        ZSTD_DCtx_setParameter(decoder, ZSTD_d_windowLogMax, 23)
         self.encoder = encoder
         self.decoder = decoder
     }

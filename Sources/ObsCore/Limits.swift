@@ -1,6 +1,8 @@
 // Every bound of the daemon, with its unit and reason. A bound that can be set has a flag or configuration key of the same words.
 
 package struct Limits: Sendable {
+    /// Where what requests, queries and heads hold is counted, all within one ceiling.
+    package var memory = MemoryBudget.unbounded
     /// Bytes of a request body as sent. 64 MiB: OTLP's recommended receive bound.
     package var requestBytesMax = 64 << 20
     /// Bytes of a request body after decompression: a bomb stops here.

@@ -13,6 +13,7 @@ package struct ObsError: Error, Sendable, Equatable, CustomStringConvertible {
         case tooLarge  // 413
         case unsupportedType  // 415
         case overloaded  // 429 or 503 with Retry-After
+        case throttled  // no memory for a request now: 429 with Retry-After, 503 to remote write
         case limitExceeded  // a query passed a named limit: 422
         case timeout  // 503 or 504
         case cancelled  // 499

@@ -33,12 +33,14 @@ package final class IngestPipeline: Sendable {
     private let decoder: WireDecoder
     private let admission: Admission
     private let deltas = DeltaToCumulative()
+    private let memory: MemoryAccount
 
     package init(appender: any Appender, tails: TailHub, limits: Limits, clock: any Clock) {
         self.appender = appender
         self.tails = tails
         self.clock = clock
         decoder = WireDecoder(limits: limits)
+        memory = limits.memory.ingest
         admission = Admission(bytesMax: limits.ingestBytesInFlightMax)
         SelfMetrics.gauge("obs_ingest_bytes_in_flight", help: "Bytes of requests that are decoded or wait for their sync.") { [admission] in
             Double(admission.bytesInFlight)
@@ -63,7 +65,10 @@ package final class IngestPipeline: Sendable {
         }
         do throws(ObsError) {
             let now = clock.nowNanos()
-            var decoded = try decoder.decodeRequest(request, receivedAtNanos: now)
+            // Held while decoding; what remains after that is the head's, or the listener's, which counts the body as sent.
+            let reservation = MemoryReservation(memory)
+            defer { reservation.end() }
+            var decoded = try decoder.decodeRequest(request, receivedAtNanos: now, reservation: reservation)
             var origin = WriteOrigin(tenant: tenant, receivedAtNanos: now, request: request)
             if !decoded.deltas.isEmpty {
                 // Totals depend on what came before: the log must keep them, not the request.

@@ -36,8 +36,12 @@ package struct WireDecoder: RequestDecoder {
     /// Offsets within a batch are 32 bits wide: no bound let more through.
     private static let replayBytesMax = Int(UInt32.max)
 
-    package func decodeRequest(_ request: RawRequest, receivedAtNanos now: Int64) throws(ObsError) -> DecodedRequest {
-        let body = try decompress(request.body, request.compression, decodedBytesMax: limits.decodedBytesMax)
+    /// - Parameter reservation: where the memory that decoding takes is counted; nil for replay, which cannot be refused.
+    package func decodeRequest(_ request: RawRequest, receivedAtNanos now: Int64, reservation: MemoryReservation? = nil) throws(ObsError) -> DecodedRequest {
+        if request.compression == .none { try reservation?.grow(request.body.count * (MemoryShares.decodingFactor - 1)) }
+        let body = try decompress(request.body, request.compression, decodedBytesMax: limits.decodedBytesMax) { (bytes) throws(ObsError) in
+            try reservation?.grow(bytes * MemoryShares.decodingFactor)
+        }
         switch request.format {
         case .remoteWrite1: return metrics(skipped(try PrometheusRemoteWrite.decode(body, limits: limits)))
         case .otlpMetricsProtobuf: return metrics(try OTLPMetrics.decodeProtobuf(body, receivedAtNanos: now, limits: limits))

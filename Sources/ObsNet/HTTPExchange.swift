@@ -24,6 +24,11 @@ final class HTTPExchange: @unchecked Sendable {
     private var phase = Phase.gathering
     private var request = HTTPRequest(method: "", path: "")
     private var bodyBytes = 0
+    /// Of the account for bodies.
+    private var heldBytes = 0
+    private var isChunked = false
+    /// Bodies up to this are always read: queries and small writes are not what fills memory.
+    private static let freeBodyBytes = 64 << 10
 
     // Under `lock`.
     private let lock = Mutex<Void>(())
@@ -59,6 +64,8 @@ final class HTTPExchange: @unchecked Sendable {
         case .length(let length) where length > server.configuration.bodyBytesMax: refusal = server.tooLarge()
         default: refusal = server.admit(request)
         }
+        if refusal == nil, case .length(let length) = framing { refusal = noRoom(for: Int(length)) }
+        if case .chunked = framing { isChunked = true }
         guard let refusal else {
             if case .length(0) = framing { return peer.expectNothing() }
             if case .length(let length) = framing { request.body.reserveCapacity(Int(length)) }
@@ -81,11 +88,50 @@ final class HTTPExchange: @unchecked Sendable {
         if bodyBytes > limit {
             // MHD takes no answer until the body is complete, so a chunked body over the limit is read on, into nothing, but not for ever.
             request.body = []
+            releaseBody()
             phase = .refused(server.tooLarge())
             return bodyBytes - limit <= max(limit, 1 << 20)
         }
+        guard case .gathering = phase else { return true }
+        if let refusal = hold(piece.count) {
+            // As above: the rest is read into nothing.
+            request.body = []
+            phase = .refused(refusal)
+            return true
+        }
         request.body.append(contentsOf: piece)
         return true
+    }
+
+    /// A body that cannot fit now is refused before it is sent.
+    private func noRoom(for bytes: Int) -> HTTPResponse? {
+        guard let account = server.configuration.bodyMemory, bytes > Self.freeBodyBytes, !account.hasRoom(for: bytes) else { return nil }
+        account.countRefusal()
+        return refusal(account, bytes)
+    }
+
+    /// Counts a piece of body; the refusal when there is no memory for it.
+    private func hold(_ bytes: Int) -> HTTPResponse? {
+        guard let account = server.configuration.bodyMemory else { return nil }
+        // Without a length the buffer grows by doubling.
+        let held = isChunked ? bytes * 2 : bytes
+        if bodyBytes <= Self.freeBodyBytes {
+            account.hold(held)
+        } else if !account.reserve(held) {
+            releaseBody()
+            return refusal(account, held)
+        }
+        heldBytes += held
+        return nil
+    }
+
+    private func refusal(_ account: MemoryAccount, _ bytes: Int) -> HTTPResponse {
+        server.configuration.refuse(request, ObsError(.throttled, "\(account.refusalReason(bytes)); retry later", retryAfterSeconds: 1))
+    }
+
+    private func releaseBody() {
+        server.configuration.bodyMemory?.release(heldBytes)
+        heldBytes = 0
     }
 
     func bodyComplete() {
@@ -107,6 +153,7 @@ final class HTTPExchange: @unchecked Sendable {
 
     /// MHD is done with the request, for whatever reason; `connection` is not to be touched again.
     func completed() {
+        releaseBody()
         let stream = lock.withLock { _ in
             isCompleted = true
             isAnswered = true

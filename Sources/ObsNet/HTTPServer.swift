@@ -44,6 +44,14 @@ package struct HTTPServerConfiguration: Sendable {
     /// A connection on which nothing moves this long is closed. Suspended ones (an answer is being made) are exempt.
     package var idleTimeoutSeconds = 60
     package var tls: TLSIdentity?
+    /// Where bodies are counted while their request lasts; nil counts nowhere.
+    package var bodyMemory: MemoryAccount?
+    /// The answer to a request for whose body there is no memory.
+    package var refuse: @Sendable (HTTPRequest, ObsError) -> HTTPResponse = { _, error in
+        var response = HTTPResponse.text(503, error.description + "\n")
+        response.headers.append(("Retry-After", "1"))
+        return response
+    }
     /// Gzip, from the module that may link zlib; nil when it fails. Called for JSON and text answers over 1 KiB whose client accepts gzip.
     package var compress: (@Sendable ([UInt8]) -> [UInt8]?)?
 

@@ -165,6 +165,8 @@ extension Evaluator {
                 kept.timesMillis.append(time)
                 kept.values.append(value)
             }
+            // The store counts a series' samples only until the next one.
+            try context.charge(bytes: kept.timesMillis.count * 16)
             if !kept.timesMillis.isEmpty { result.append(kept) }
         }
         return result.sorted { $0.labels < $1.labels }

@@ -11,6 +11,8 @@ internal import ObsYAML
 struct Configuration {
     var flags: Flags
     var limits = Limits()
+    /// What each part of the process may hold.
+    var memory: MemoryShares
     /// Nil keeps for ever.
     var retentionMillis: Int64?
     /// Nil for no bound by the flag; the file may have one.
@@ -34,11 +36,34 @@ struct Configuration {
         limits.decodedBytesMax = try flags.int("decoded-bytes-max")
         // Batches hold texts as 32-bit ranges.
         guard limits.decodedBytesMax <= 1 << 30 else { throw ObsError(.badInput, "flag --decoded-bytes-max: at most 1073741824 (1 GiB)") }
+        file = try FileConfiguration(path: flags["config"])
+        memory = MemoryShares(ceilingBytes: try Self.memoryCeiling(flags, file))
+        memory.apply(to: &limits)
         tls = try Self.tlsIdentity(flags)
         authenticator = try Self.authenticator(flags)
         try Self.refuseOpenListeners(flags, tls: tls)
-        file = try FileConfiguration(path: flags["config"], limits: limits)
         if !flags.isGiven("retention-bytes") { retentionBytes = file.storage.retentionBytes }
+    }
+
+    private static func memoryCeiling(_ flags: Flags, _ file: FileConfiguration) throws(ObsError) -> Int {
+        let ceiling: Int
+        let source: String
+        if flags.isGiven("memory") {
+            guard let bytes = try flags.byteSize("memory") else {
+                throw ObsError(.badInput, "flag --memory: there is always a ceiling; leave it out for the default")
+            }
+            (ceiling, source) = (Int(bytes), "flag --memory: \(quoted(flags["memory"]))")
+        } else if let bytes = file.memoryBytes {
+            (ceiling, source) = (bytes, "\(flags["config"]): obsd.memory of \(bytes) bytes")
+        } else {
+            return SystemMemory.defaultCeilingBytes()
+        }
+        guard ceiling >= MemoryShares.ceilingBytesMin else {
+            throw ObsError(.badInput, "\(source) is less than \(formatByteSize(MemoryShares.ceilingBytesMin)), the least obsd works with")
+        }
+        // No machine has more, and sums stay sums.
+        guard ceiling <= 1 << 50 else { throw ObsError(.badInput, "\(source) is more than any machine has") }
+        return ceiling
     }
 
     private static func durability(_ flags: Flags) throws(ObsError) -> Durability {
@@ -94,9 +119,11 @@ struct FileConfiguration {
     var prometheus = PrometheusConfiguration()
     var alerting = AlertingConfiguration()
     var storage = StorageSettings()
+    /// `obsd.memory`; takes effect at the next start.
+    var memoryBytes: Int?
     var text = ""
 
-    init(path: String, limits: Limits) throws(ObsError) {
+    init(path: String) throws(ObsError) {
         guard !path.isEmpty else { return }
         let bytes = try ConfigurationFile.read(path)
         text = String(decoding: bytes, as: UTF8.self)
@@ -108,8 +135,10 @@ struct FileConfiguration {
             for entry in root.skip(["remote_write", "remote_read", "storage", "tracing", "otlp", "runtime", "scrape_config_files"]) {
                 prometheus.warnings.append("\(entry.path) (line \(entry.line)) is not supported yet and has no effect")
             }
+            // Our own section; a misspelt key must not pass in silence.
             if let own = try root.mapping("obsd") {
                 if let storage = try own.mapping("storage") { self.storage = try StorageSettings(storage) }
+                memoryBytes = try own.optional("memory")?.byteSize()
                 try own.finish()
             }
             try root.finish()

@@ -58,6 +58,8 @@ final class Daemon: Sendable {
             lifecycle: lifecycle(),
             build: Obsd.build)
         ProcessMetrics.register(store: engine, build: Obsd.build.version)
+        limits.memory.registerMetrics()
+        Self.tell(configuration.memory, limits)
         try apply(configuration.file)
         scrapes.start()
         startThread("rules-start") { [engine, rules] in
@@ -78,7 +80,21 @@ final class Daemon: Sendable {
         engine.retentionBytesBySignal = configuration.file.storage.retentionBytesBySignal
         engine.durability = configuration.durability
         engine.limits = configuration.limits
+        engine.apply(configuration.memory)
         return engine
+    }
+
+    private static func tell(_ shares: MemoryShares, _ limits: Limits) {
+        DiagnosticLog.info(
+            "memory",
+            [
+                ("ceiling_bytes", "\(shares.ceilingBytes)"), ("head_bytes_max", "\(shares.headBytesMax)"), ("ingest_bytes_max", "\(shares.ingestBytesMax)"),
+                ("queries_bytes_max", "\(shares.queriesBytesMax)"), ("request_bytes_max", "\(limits.requestBytesMax)"),
+                ("decoded_bytes_max", "\(limits.decodedBytesMax)"),
+            ])
+        if let available = SystemMemory.availableBytes(), shares.ceilingBytes > available {
+            DiagnosticLog.warn("memory is more than there is", [("ceiling_bytes", "\(shares.ceilingBytes)"), ("available_bytes", "\(available)")])
+        }
     }
 
     /// Alert state is one small file, replaced whole.
@@ -114,6 +130,9 @@ final class Daemon: Sendable {
             guard let address = configuration.flags.address(name) else { continue }
             var settings = HTTPServerConfiguration(name: name, address: address)
             settings.bodyBytesMax = configuration.limits.requestBytesMax
+            settings.connectionsMax = configuration.memory.connectionsMax
+            settings.bodyMemory = configuration.limits.memory.ingest
+            settings.refuse = { routes.refuse($0, $1) }
             settings.tls = configuration.tls
             settings.compress = { gzipCompress($0) }
             let server = try HTTPServer(settings, admit: { routes.admit($0) }, handle: { router.dispatch($0, $1) })
@@ -128,7 +147,7 @@ final class Daemon: Sendable {
     func reload() -> ObsError? {
         reloading.withLock { _ in
             do throws(ObsError) {
-                let file = try FileConfiguration(path: configuration.flags["config"], limits: configuration.limits)
+                let file = try FileConfiguration(path: configuration.flags["config"])
                 try apply(file)
                 self.file.withLock { $0 = file }
                 DiagnosticLog.info("configuration reloaded")

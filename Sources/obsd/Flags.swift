@@ -45,6 +45,9 @@ struct Flags {
         Flag(name: "tls-key", value: "FILE", fallback: "", help: "private key (PEM) of --tls-cert"),
         Flag(name: "alert-webhook", value: "URL", fallback: "", help: "where alerts are posted, in Alertmanager's webhook shape, version 4"),
         Flag(name: "external-url", value: "URL", fallback: "", help: "how others reach this obsd, for links in alerts; default http://<address of --http>"),
+        Flag(
+            name: "memory", value: "SIZE", fallback: "60 % of what there is, at most 4GiB",
+            help: "ceiling of the process's memory, from which all bounds on memory are shares; at least 64MiB; obsd.memory in the configuration file"),
         Flag(name: "query-timeout", value: "DURATION", fallback: "2m", help: "wall time after which a query is given up"),
         Flag(name: "query-max-samples", value: "N", fallback: "50000000", help: "samples a query may load"),
         Flag(name: "query-concurrency", value: "N", fallback: "4", help: "queries that run at once; more wait"),

@@ -42,7 +42,7 @@ private func start(_ flags: Flags) throws(ObsError) -> Int32 {
     }
     DiagnosticLog.threshold = level
     let configuration = try Configuration(flags)
-    keepFreedMemory()
+    keepFreedMemory(configuration.memory)
     // Signals are taken by this thread alone, in order, so they must be blocked before any other thread exists.
     let signals = SignalQueue()
     let daemon = try Daemon(configuration)
@@ -58,9 +58,11 @@ private func start(_ flags: Flags) throws(ObsError) -> Int32 {
 
 /// A request needs a few buffers of some hundred kilobytes for a moment. By default the allocator gives such memory back to the system as soon as it is
 /// free and asks for it again with the next request: a page fault every four kilobytes, two fifths of what a remote-write sample cost.
-private func keepFreedMemory() {
-    mallopt(M_TRIM_THRESHOLD, 16 << 20)
-    mallopt(M_MMAP_THRESHOLD, 4 << 20)
+/// How much is kept depends on how much there is: every arena keeps its own, and under a low ceiling there must be few of them.
+private func keepFreedMemory(_ shares: MemoryShares) {
+    mallopt(M_TRIM_THRESHOLD, Int32(clamping: shares.trimThresholdBytes))
+    mallopt(M_MMAP_THRESHOLD, Int32(clamping: shares.mappingThresholdBytes))
+    mallopt(M_ARENA_MAX, Int32(clamping: shares.arenasMax))
 }
 
 /// Reads everything a start would read, and says what it found.

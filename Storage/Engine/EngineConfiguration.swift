@@ -54,4 +54,11 @@ package struct EngineConfiguration: Sendable {
         self.dataDirectory = dataDirectory
         self.retentionMillis = retentionMillis
     }
+
+    /// Takes the engine's shares of a ceiling on memory.
+    package mutating func apply(_ shares: MemoryShares) {
+        headBytesMax = shares.headBytesMax
+        cacheBytesMax = shares.cacheBytesMax
+        walQueueBytesMax = shares.walQueueBytesMax
+    }
 }

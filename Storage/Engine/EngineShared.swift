@@ -26,7 +26,9 @@ final class EngineShared: Sendable {
         layout = DiskLayout(root: configuration.dataDirectory)
         gate = StoreGate(configuration, fileSystem)
         tombstones = Tombstones(fileSystem, layout)
-        cache = BlockCache(bytesMax: configuration.cacheBytesMax)
+        let cache = BlockCache(bytesMax: configuration.cacheBytesMax, account: configuration.limits.memory.cache)
+        configuration.limits.memory.onPressure { [weak cache] in cache?.removeAll() }
+        self.cache = cache
         self.secret = secret
         self.epochs = epochs
         if epochs.wasDamaged { gate.countQuarantined() }

@@ -97,6 +97,11 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
         let inputs = segments.map { MergeInput(info: $0.info, path: $0.path, mask: filter.mask(of: $0.info)) }
         let draft = draft(inputs.map(\.info))
         let path = shared.layout.segment(tenant, Head.signal, day: inputs.map(\.info.day).min() ?? 0, id: draft.id)
+        // Decoded blocks of each input, and those in the making.
+        let workBytes = inputs.reduce(0) { $0 + Int(min($1.info.bytes * 4, 5 << 20)) }
+        let memory = shared.configuration.limits.memory.segments
+        memory.hold(workBytes)
+        defer { memory.release(workBytes) }
         let merged: SegmentInfo?
         do throws(ObsError) {
             merged = try Head.merge(inputs, shared.fileSystem, path: path, draft: draft, check: { () throws(ObsError) in try self.check() })

@@ -18,6 +18,8 @@ final class MergedSeriesSet: SeriesSet {
     private var heap: [(age: Int, source: any SeriesSource)] = []
     private let context: QueryContext
     private var untilCheck = 0
+    /// Samples of the series given out last: its reader is done with them when it asks for the next.
+    private var givenSamples = 0
 
     init(_ sources: [any SeriesSource], context: QueryContext) {
         self.context = context
@@ -25,6 +27,8 @@ final class MergedSeriesSet: SeriesSet {
     }
 
     func next() throws(ObsError) -> SeriesSamples? {
+        context.release(samples: givenSamples)
+        givenSamples = 0
         while let first = heap.first, let labels = first.source.labels {
             if untilCheck == 0 {
                 try context.check()
@@ -40,7 +44,9 @@ final class MergedSeriesSet: SeriesSet {
             }
             if merged.times.isEmpty { continue }
             try context.charge(series: 1)
-            try context.charge(samples: merged.times.count)
+            try context.charge(bytes: labels.bytes.count + 64)
+            givenSamples = merged.times.count
+            try context.charge(samples: givenSamples)
             return SeriesSamples(labels: labels, timesMillis: merged.times, values: merged.values)
         }
         return nil

@@ -6,6 +6,7 @@
 // The life of a generation: *active* (takes appends) → *sealed* (its log files are closed, nothing changes it; still read) → its segments are on disk and in the
 // catalogue → swapped → its log files are removed.
 
+internal import CMalloc
 internal import ObsCore
 internal import ObsDisk
 internal import ObsHash
@@ -220,14 +221,20 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
 
     /// - Parameter seal: run first, with no other flush in between.
     private func flushSealed(after seal: () -> Void = {}) throws(ObsError) {
+        var writtenBytes = 0
         let result: Result<Void, ObsError> = flushing.read { _ in
             seal()
             do throws(ObsError) {
-                while let generation = state.read({ $0.sealed.first }) { try write(generation) }
+                while let generation = state.read({ $0.sealed.first }) {
+                    try write(generation)
+                    writtenBytes += generation.usedBytes
+                }
                 return .success(())
             } catch { return .failure(error) }
         }
         try result.get()
+        // Batches of logs and spans are many small pieces, which the allocator keeps: of a big generation they are worth giving back.
+        if writtenBytes > 8 << 20 { malloc_trim(1 << 20) }
     }
 
     private func seal() {
@@ -248,6 +255,11 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         let first = wal.firstFile(in: generation.firstSequence...last) ?? generation.firstSequence
         let parts = generation.heads.sorted { $0.key < $1.key }.flatMap { tenant, head in head.partitions().map { (tenant, head, $0) } }
         var written: [SegmentInfo] = []
+        // Sorted places of rows and the blocks in the making.
+        let workBytes = generation.rowCount * 32 + (4 << 20)
+        let memory = shared.configuration.limits.memory.segments
+        memory.hold(workBytes)
+        defer { memory.release(workBytes) }
         do throws(ObsError) {
             for (index, (tenant, head, days)) in parts.enumerated() {
                 let group = FlushGroup(signal: Head.signal, firstSequence: first, index: index, count: parts.count)

@@ -241,9 +241,12 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
 
     /// Makes segments in which a read met damage again from what can be read of them; done within a second by itself.
     package func salvageDamaged() {
-        metrics.salvageDamaged()
-        logs.salvageDamaged()
-        traces.salvageDamaged()
+        // Not beside a merge or a snapshot: both work with the files as they were listed.
+        turn.read { _ in
+            metrics.salvageDamaged()
+            logs.salvageDamaged()
+            traces.salvageDamaged()
+        }
     }
 
     /// Writes all heads to segments.
@@ -342,16 +345,16 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
             var heads: [MetricHead] = []
             for segment in try metrics.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
                 try context.check()
-                found.formUnion(try segment.labelSets(selectors, range: range, deletions: deletions))
+                try found.add(segment.labelSets(selectors, range: range, deletions: deletions), context)
             }
-            for head in heads { found.formUnion(head.table.labelSets(selectors, range: range, locked: metrics.locked)) }
+            for head in heads { try found.add(head.table.labelSets(selectors, range: range, locked: metrics.locked), context) }
         case .logs:
             var heads: [LogHead] = []
             for segment in try logs.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
                 try context.check()
-                found.formUnion(try segment.labelSets(selectors, range: range, deletions: deletions))
+                try found.add(segment.labelSets(selectors, range: range, deletions: deletions), context)
             }
-            for head in heads { found.formUnion(head.streams.labelSets(selectors, range: range, locked: logs.locked)) }
+            for head in heads { try found.add(head.streams.labelSets(selectors, range: range, locked: logs.locked), context) }
         case .traces: return []
         }
         try context.check()
@@ -396,4 +399,13 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
 
 private func sortedStrings(_ texts: Set<[UInt8]>) -> [String] {
     texts.sorted { $0.lexicographicallyPrecedes($1) }.map { String(decoding: $0, as: UTF8.self) }
+}
+
+extension Set<Labels> {
+    /// Adds label sets, the new ones at the query's expense.
+    fileprivate mutating func add(_ more: [Labels], _ context: QueryContext) throws(ObsError) {
+        var fresh = 0
+        for labels in more where insert(labels).inserted { fresh += labels.bytes.count + 64 }
+        try context.charge(bytes: fresh)
+    }
 }

@@ -35,7 +35,10 @@ final class StoreGate: Sendable {
     static func freeBytesMin(ofTotal total: Int64) -> Int64 { min(1 << 30, max(16 << 20, total / 20), total / 5) }
 
     /// Counts head memory taken (or, negative, given back).
-    func hold(_ bytes: Int) { heldBytes.wrappingAdd(bytes, ordering: .relaxed) }
+    func hold(_ bytes: Int) {
+        heldBytes.wrappingAdd(bytes, ordering: .relaxed)
+        configuration.limits.memory.head.hold(bytes)
+    }
 
     /// Whether the heads hold all the memory they may.
     var isMemoryFull: Bool { heldBytes.load(ordering: .relaxed) > configuration.headBytesMax }
@@ -67,9 +70,13 @@ final class StoreGate: Sendable {
             let bound = "\(freeBytesMin) bytes (storage.free-bytes-min) and the unflushed log"
             return ObsError(.overloaded, "less free disk space than \(bound); old data makes room, or free space", retryAfterSeconds: 5)
         }
-        if heldBytes.load(ordering: .relaxed) > configuration.headBytesMax {
-            let bound = "\(configuration.headBytesMax) bytes (storage.head-bytes-max)"
-            return ObsError(.overloaded, "data not yet written to segments holds more memory than \(bound); the disk may be too slow", retryAfterSeconds: 5)
+        let held = heldBytes.load(ordering: .relaxed)
+        if held > configuration.headBytesMax {
+            configuration.limits.memory.head.countRefusal()
+            let bound = "\(configuration.headBytesMax) bytes (storage.head-bytes-max, a share of memory)"
+            return ObsError(
+                .overloaded, "data not yet written to segments holds \(held) bytes of memory, more than \(bound); the disk may be too slow",
+                retryAfterSeconds: 5)
         }
         return nil
     }

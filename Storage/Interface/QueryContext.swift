@@ -21,6 +21,12 @@ package final class QueryContext: Sendable {
     private let segmentsRead = Atomic<Int>(0)
     private let bytesRead = Atomic<Int>(0)
     private let rowsScanned = Atomic<Int>(0)
+    /// What the shared account has given to this query, in steps: not every row can go there.
+    private let granted = Atomic<Int>(0)
+    private let granting = Mutex(())
+    private static let grantBytes = 256 << 10
+    /// A sample is a time and a value.
+    private static let sampleBytes = 16
 
     package init(
         tenant: TenantID, limits: Limits = Limits(), timeoutMillis: Int64? = nil, clock: any Clock = SystemClock(),
@@ -33,6 +39,9 @@ package final class QueryContext: Sendable {
         startNanos = clock.monotonicNanos()
         deadlineNanos = startNanos &+ max(0, min(timeoutMillis ?? limits.queryTimeoutMillis, limits.queryTimeoutMillis)) &* 1_000_000
     }
+
+    /// The end of a query, however it came about, is the end of its context: what it held is free again.
+    deinit { limits.memory.queries.release(granted.load(ordering: .relaxed)) }
 
     /// Nanoseconds since the query was taken in.
     package var elapsedNanos: Int64 { clock.monotonicNanos() &- startNanos }
@@ -52,14 +61,18 @@ package final class QueryContext: Sendable {
         }
     }
 
-    /// Counts samples taken into memory.
-    /// - Throws: `.limitExceeded` naming the limit.
+    /// Counts samples taken into memory, with the bytes they take.
+    /// - Throws: as `charge(bytes:)`.
     package func charge(samples count: Int) throws(ObsError) {
         if samples.wrappingAdd(count, ordering: .relaxed).newValue > limits.querySamplesMax {
             throw ObsError(
                 .limitExceeded, "query processing would load too many samples into memory in query execution (query.max-samples is \(limits.querySamplesMax))")
         }
+        try charge(bytes: count &* Self.sampleBytes)
     }
+
+    /// Gives the memory of samples back that the query no longer holds; as samples they stay counted.
+    package func release(samples count: Int) { release(bytes: count &* Self.sampleBytes) }
 
     package func charge(series count: Int) throws(ObsError) {
         if series.wrappingAdd(count, ordering: .relaxed).newValue > limits.querySeriesMax {
@@ -67,10 +80,30 @@ package final class QueryContext: Sendable {
         }
     }
 
+    /// Counts bytes this query holds until `release` or its end.
+    /// - Throws: `.limitExceeded` naming this query's limit; `.overloaded` when all queries together have no memory left.
     package func charge(bytes count: Int) throws(ObsError) {
-        if bytes.wrappingAdd(count, ordering: .relaxed).newValue > limits.queryBytesMax {
-            throw ObsError(.limitExceeded, "query needs more than \(limits.queryBytesMax) bytes of memory (query.max-bytes)")
+        let total = bytes.wrappingAdd(count, ordering: .relaxed).newValue
+        if total > limits.queryBytesMax {
+            limits.memory.queries.countRefusal()
+            let value = "\(total) bytes of memory, more than \(limits.queryBytesMax) (query.max-bytes, a share of memory, \(limits.memory.ceilingBytes) bytes)"
+            throw ObsError(.limitExceeded, "query needs \(value); narrow its range or its selectors")
         }
+        if total > granted.load(ordering: .relaxed) { try grant(total) }
+    }
+
+    private func grant(_ total: Int) throws(ObsError) {
+        let account = limits.memory.queries
+        let missing = granting.withLock { _ in
+            let missing = total - granted.load(ordering: .relaxed)
+            if missing <= 0 { return 0 }
+            for step in missing < Self.grantBytes ? [Self.grantBytes, missing] : [missing] where account.reserve(step) {
+                granted.wrappingAdd(step, ordering: .relaxed)
+                return 0
+            }
+            return missing
+        }
+        if missing > 0 { throw ObsError(.overloaded, "\(account.refusalReason(missing)); retry when other queries are done", retryAfterSeconds: 2) }
     }
 
     /// Gives bytes back that the query no longer holds.

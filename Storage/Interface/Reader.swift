@@ -45,7 +45,7 @@ package struct SeriesSamples: Sendable {
 
 /// Series one after the other; not thread-safe, one consumer.
 package protocol SeriesSet: AnyObject {
-    /// The next series, nil at the end. Charges the context for the samples it hands out.
+    /// The next series, nil at the end. Charges the context for the samples it hands out, until the next call: who keeps them charges for them itself.
     func next() throws(ObsError) -> SeriesSamples?
 }
 

@@ -1,3 +1,4 @@
+package import ObsCore
 internal import Synchronization
 
 /// Decoded blocks and footer pages of any number of segments, within one bound of bytes: the engine makes one and hands it to every reader.
@@ -26,9 +27,15 @@ package final class BlockCache: Sendable {
 
     package let bytesMax: Int
     private let state = Mutex(State())
+    private let account: MemoryAccount?
 
-    /// - Parameter bytesMax: 0 keeps nothing.
-    package init(bytesMax: Int) { self.bytesMax = bytesMax }
+    /// - Parameters:
+    ///   - bytesMax: 0 keeps nothing.
+    ///   - account: where the bytes are counted.
+    package init(bytesMax: Int, account: MemoryAccount? = nil) {
+        self.bytesMax = bytesMax
+        self.account = account
+    }
 
     /// What is held now, and how often asking found it.
     package var statistics: (bytes: Int, hits: Int, misses: Int) { state.withLock { ($0.bytes, $0.hits, $0.misses) } }
@@ -36,6 +43,7 @@ package final class BlockCache: Sendable {
     /// Gives everything back: memory pressure.
     package func removeAll() {
         state.withLock { state in
+            account?.release(state.bytes)
             state.entries = [:]
             state.order = []
             state.head = 0
@@ -59,6 +67,8 @@ package final class BlockCache: Sendable {
         guard bytes <= bytesMax else { return }
         state.withLock { state in
             guard state.entries[key] == nil else { return }  // another thread decoded the same block meanwhile
+            let before = state.bytes
+            defer { account?.hold(state.bytes - before) }
             state.entries[key] = Entry(value: value, bytes: bytes, wasUsed: false)
             state.order.append(key)
             state.bytes += bytes

@@ -96,7 +96,7 @@ final class EngineTests: XCTestCase {
 
     /// Columns are given back when a query ends.
     func testMemoryIsReleased() throws {
-        let shared = context { $0.queryBytesMax = 1000 }
+        let shared = context { $0.queryBytesMax = 2500 }
         for _ in 0..<50 { _ = try engine.range("m", startMillis: 0, endMillis: 600_000, stepMillis: 60_000, context: shared) }
     }
 

@@ -34,7 +34,8 @@ final class QueryContextTests: XCTestCase {
         var limits = Limits()
         limits.querySamplesMax = 10
         limits.querySeriesMax = 2
-        limits.queryBytesMax = 100
+        // Ten samples are 160 bytes.
+        limits.queryBytesMax = 260
         let context = QueryContext(tenant: .default, limits: limits)
         try context.charge(samples: 10)
         try context.charge(series: 2)

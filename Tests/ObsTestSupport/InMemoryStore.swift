@@ -69,14 +69,18 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
     private final class List: SeriesSet {
         private var rest: ArraySlice<SeriesSamples>
         private let context: QueryContext
+        private var givenSamples = 0
         init(_ list: [SeriesSamples], _ context: QueryContext) {
             rest = list[...]
             self.context = context
         }
         func next() throws(ObsError) -> SeriesSamples? {
+            context.release(samples: givenSamples)
+            givenSamples = 0
             guard let first = rest.popFirst() else { return nil }
             try context.charge(series: 1)
-            try context.charge(samples: first.values.count)
+            givenSamples = first.values.count
+            try context.charge(samples: givenSamples)
             return first
         }
     }
