@@ -127,6 +127,8 @@ struct Recovery {
             try shared.fileSystem.remove(shared.path(of: info))
             DiagnosticLog.info("segment of an interrupted flush removed, its log is replayed", [("path", shared.path(of: info))])
         }
+        // The log is flushed anew, maybe to other days: a power cut then must not bring these back beside.
+        for folder in Set(removed.map { DiskLayout.folder(of: shared.path(of: $0)) }).sorted() { try shared.fileSystem.syncDirectory(folder) }
         catalog.tell(removing: removed.map(shared.relativePath))
         let ids = Set(removed.map(\.id))
         return infos.filter { !ids.contains($0.id) }
@@ -163,9 +165,12 @@ struct Recovery {
             next = max(next, tail.endSequence)
             if !tail.isLeft { files.removeLast() }
         }
+        // The last file stays while it has no successor, though segments hold all of it (the disk was full, or the crash came just then). A generation that began
+        // with it would be flushed under the names of these segments.
+        let isCovered = files.first.map { $0.firstSequence < next && covered.contains($0.firstSequence...(next - 1)) } ?? false
         // What is written from here on is later than every deletion, also where the log is not: in a restored snapshot.
         next = max(next, shared.tombstones.lastThrough(Head.signal) &+ 1)
-        let unread = files.filter { $0.firstSequence < next }
+        let unread = isCovered ? [] : files.filter { $0.firstSequence < next }
         let replay =
             unread.isEmpty
             ? nil
@@ -207,17 +212,18 @@ struct Recovery {
             }
         }
         if isDamaged { end = max(end, bound) }
-        guard reader.tornBytes > 0 else {
-            // A killed process leaves written records unsynced. From here on the file has a successor and is right to the end, also after a power cut.
-            if reader.size > WALFormat.headerBytes { try shared.fileSystem.truncate(file.path, to: reader.size) }
-            return (true, end)
-        }
-        DiagnosticLog.info("write-ahead log ended within an unacknowledged write, cut off", [("path", file.path), ("bytes", "\(reader.tornBytes)")])
         if reader.position == 0 {
+            DiagnosticLog.info("write-ahead log file whose creation was interrupted removed", [("path", file.path)])
             try shared.fileSystem.remove(file.path)
             return (false, end)
         }
-        try shared.fileSystem.truncate(file.path, to: reader.position)
+        if reader.tornBytes > 0 {
+            DiagnosticLog.info("write-ahead log ended within an unacknowledged write, cut off", [("path", file.path), ("bytes", "\(reader.tornBytes)")])
+            try shared.fileSystem.truncate(file.path, to: reader.position)
+        } else if reader.size > WALFormat.headerBytes {
+            // A killed process leaves written records unsynced. From here on the file has a successor and is right to the end, also after a power cut.
+            try shared.fileSystem.truncate(file.path, to: reader.size)
+        }
         return (true, end)
     }
 }

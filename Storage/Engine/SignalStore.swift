@@ -270,7 +270,9 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             }
         } catch {
             // A group without all its members counts for nothing; the next try writes it whole.
+            // Durably: a start that replays its log may flush it to other days, and a power cut must not bring these back beside.
             for info in written { try? shared.fileSystem.remove(shared.path(of: info)) }
+            for (tenant, _, days) in parts { try? shared.fileSystem.syncDirectory(shared.layout.partition(tenant, Head.signal, day: days.lowerBound)) }
             throw error
         }
         // The catalogue may lag: the next start finds the files and enters them.

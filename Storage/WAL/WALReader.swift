@@ -55,8 +55,8 @@ package final class WALReader {
         let header = try file.read(at: 0, count: min(WALFormat.headerBytes, file.size))
         guard let first = WALFormat.parseHeader(header, signal: signal), first == walFile.firstSequence else {
             try WALFile.checkVersion(header: header, walFile.path)
-            // A crash right after the creation leaves no header and no records. More bytes than that would have been synced ones only if the header was.
-            if isLast, file.size <= WALFormat.headerBytes || !header.starts(with: WALFormat.magic) && header.allSatisfy({ $0 == 0 }) {
+            // A creation that a crash or a full disk ended leaves no header and no records. More bytes than that would have been synced ones only if the header was.
+            if file.size <= WALFormat.headerBytes || isLast && header.allSatisfy({ $0 == 0 }) {
                 tornBytes = file.size
                 return
             }
