@@ -57,7 +57,10 @@ package struct JSONWriter {
 
     /// A JSON number, shortest round-trip; NaN and infinities have no JSON form and become strings.
     package mutating func double(_ value: Double) {
-        if value.isFinite { raw(formatSampleValue(value)) } else { string(formatSampleValue(value)) }
+        let text = formatSampleValue(value)
+        guard value.isFinite else { return string(text) }
+        // Whole numbers of more digits than an integer has must not look like one: strict readers, ours among them, refuse them.
+        raw(abs(value) >= 0x1p63 && abs(value) < 1e21 ? text + ".0" : text)
     }
 
     /// JSON text written as it is.

@@ -29,7 +29,7 @@ final class JSONDocumentTests: XCTestCase {
     }
 
     func testWritingBack() throws {
-        for text in [#"{"a":[1,2.5,"x",null,true,{"b":{}}],"c":""}"#, "[]", "{}", "\"a\\\"b\"", "-3", "[[],[[]]]"] {
+        for text in [#"{"a":[1,2.5,"x",null,true,{"b":{}}],"c":""}"#, "[]", "{}", "\"a\\\"b\"", "-3", "[[],[[]]]", "18446744073709552000.0"] {
             var bytes: [UInt8] = []
             try parse(" \(text)\n").appendJSON(to: &bytes)
             XCTAssertEqual(String(decoding: bytes, as: UTF8.self), text)
