@@ -49,7 +49,7 @@ package struct CatalogRow: Sendable, Equatable {
 
 package final class Catalog: @unchecked Sendable {  // the connection is used under `lock` only
     private let connection: SQLiteConnection
-    private let lock = Monitor(())
+    private let lock = Monitor(0)
 
     /// Opens the catalogue file, making it when it is not there. One that cannot be read or written is removed and made anew, empty; in memory where the disk
     /// takes none.
