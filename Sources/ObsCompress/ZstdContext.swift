@@ -74,6 +74,8 @@ package func zstdDecompress(_ bytes: [UInt8], exactly size: Int) throws(ObsError
 }
 
 private func decode(_ bytes: UnsafeRawBufferPointer, exactly size: Int) -> [UInt8]? {
+    // No block is denser than four bytes for 128 KiB: a forged size does not become an allocation.
+    guard size <= (bytes.count / 4 + 1) << 17 else { return nil }
     var written: Int?
     let result = [UInt8](unsafeUninitializedCapacity: max(size, 1)) { target, count in
         let room = UnsafeMutableRawBufferPointer(start: target.baseAddress, count: size)
