@@ -3,12 +3,16 @@
 // (`--explicit-target-dependency-import-check error`, see Makefile).
 import PackageDescription
 
-/// Settings of every target. No unsafe flags: SwiftPM would refuse ObsSDK as a dependency of services.
-let settings: [SwiftSetting] = [
+/// Set by `make fuzz`: what is built then is instrumented for libFuzzer, and Tests/Fuzz is a program instead of tests.
+let isFuzzing = Context.environment["OBS_FUZZ"] != nil
+
+/// Settings of every target. No unsafe flags in an ordinary build: SwiftPM would refuse ObsSDK as a dependency of services.
+let plainSettings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
+let settings = plainSettings + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer", "-enable-testing"])] : [])
 
 /// A library of the operating system's, behind a module map.
 func system(_ name: String, pkgConfig: String? = nil, apt: String) -> Target {
@@ -21,6 +25,26 @@ func module(_ name: String, path: String? = nil, exclude: [String] = [], _ depen
 
 func tests(_ name: String, path: String? = nil, exclude: [String] = [], _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: name, dependencies: dependencies, path: "Tests/\(path ?? name)", exclude: exclude, swiftSettings: settings)
+}
+
+/// Decoders under fuzzing, see Tests/Fuzz/README.md. The same sources are a test bundle, which runs what was found before, or the fuzzer.
+func fuzz() -> Target {
+    let path = "Tests/Fuzz"
+    let dependencies: [Target.Dependency] = [
+        "ObsCore", "ObsCompress", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsEncoding", "ObsDisk", "ObsWAL", "ObsSegment", "ObsPromQL",
+        "ObsLogQL", "ObsTraceQL", "ObsIngest", "ObsRules", "ObsAPI",
+    ]
+    let others = ["README.md", "run", "corpus", "crashes"]
+    if isFuzzing {
+        // Not instrumented itself: -sanitize=fuzzer would take its main away.
+        return .executableTarget(
+            name: "obsfuzz", dependencies: dependencies, path: path, exclude: others + ["RegressionTests.swift"], sources: ["Targets", "Driver"],
+            swiftSettings: plainSettings,
+            linkerSettings: [.unsafeFlags([Context.environment["OBS_FUZZ"] ?? ""]), .linkedLibrary("stdc++"), .linkedLibrary("m")])
+    }
+    return .testTarget(
+        name: "FuzzTests", dependencies: dependencies, path: path, exclude: others + ["Driver"], sources: ["Targets", "RegressionTests.swift"],
+        swiftSettings: plainSettings)
 }
 
 let package = Package(
@@ -121,6 +145,7 @@ let package = Package(
                 "ObsTestSupport",
             ]),
         tests("ObsSDKTests", ["ObsSDK"]),
+        fuzz(),
         tests("ConformanceTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsLogQL", "ObsTraceQL", "ObsTestSupport"]),
         tests("EndToEndTests", exclude: ["clients"], ["ObsCore", "ObsNet", "ObsWire", "ObsCompress", "ObsSDK", "ObsTestSupport"]),
     ],
@@ -128,3 +153,6 @@ let package = Package(
     cLanguageStandard: .c2x,
     cxxLanguageStandard: .cxx17
 )
+
+// One test bundle and what it needs, for builds that are slow: `make tsan`.
+if let tests = Context.environment["OBS_TESTS"] { package.targets.removeAll { $0.type == .test && $0.name != tests } }
