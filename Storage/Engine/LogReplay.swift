@@ -52,11 +52,9 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
     func cancel() { cancelled.store(true, ordering: .relaxed) }
 
     /// Reads all files. After an error it may be called again: it goes on with the first file that was not handed on.
-    /// - Parameters:
-    ///   - full: takes a generation that is as big as may be.
-    ///   - damaged: told of a file of which nothing could be read and that was set aside.
+    /// - Parameter full: takes a generation that is as big as may be.
     /// - Returns: the last generation; nil when cancelled.
-    func run(full: (Generation<Head>) throws(ObsError) -> Void, damaged: (WALFile) -> Void) throws(ObsError) -> Generation<Head>? {
+    func run(full: (Generation<Head>) throws(ObsError) -> Void) throws(ObsError) -> Generation<Head>? {
         var index = nextFile
         var generation = Generation<Head>(firstSequence: first(index), createdNanos: shared.clock.monotonicNanos())
         do throws(ObsError) {
@@ -67,7 +65,7 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
                     generation = Generation<Head>(firstSequence: first(index), createdNanos: shared.clock.monotonicNanos())
                     try full(done)
                 }
-                guard try read(index, into: generation, damaged) else {
+                guard try read(index, into: generation) else {
                     shared.gate.hold(-generation.usedBytes)
                     return nil
                 }
@@ -90,16 +88,10 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
     }
 
     /// Applies the records of a file, steps over damage. False when cancelled.
-    private func read(_ index: Int, into generation: Generation<Head>, _ damaged: (WALFile) -> Void) throws(ObsError) -> Bool {
+    private func read(_ index: Int, into generation: Generation<Head>) throws(ObsError) -> Bool {
         let (file, _) = files[index]
         let before = files[..<index].reduce(0) { $0 + $1.bytes }
-        let reader: WALReader
-        do throws(ObsError) { reader = try WALReader(shared.fileSystem, file, signal: Head.signal, isLast: false) } catch {
-            guard error.code == .corrupt else { throw error }
-            shared.gate.quarantine(file.path, shared.layout, error)
-            damaged(file)
-            return true
-        }
+        let reader = try WALReader(shared.fileSystem, file, signal: Head.signal, isLast: false)
         while !isCancelled {
             bytesDone.store(before + reader.position, ordering: .relaxed)
             do throws(ObsError) {

@@ -193,12 +193,7 @@ struct Recovery {
     private func cutTail(of file: WALFile, _ signal: Signal) throws(ObsError) -> (isLeft: Bool, endSequence: UInt64) {
         // No file has more records than this; the answer where damage hides the last one.
         let bound = file.firstSequence &+ WALFormat.recordsMax(fileBytes: try shared.fileSystem.size(file.path))
-        let reader: WALReader
-        do throws(ObsError) { reader = try WALReader(shared.fileSystem, file, signal: signal, isLast: true) } catch {
-            guard error.code == .corrupt else { throw error }
-            shared.gate.quarantine(file.path, shared.layout, error)
-            return (false, bound)
-        }
+        let reader = try WALReader(shared.fileSystem, file, signal: signal, isLast: true)
         var end = file.firstSequence
         var isDamaged = false
         while true {

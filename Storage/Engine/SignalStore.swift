@@ -54,7 +54,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         wal = try WALWriter(
             shared.fileSystem, shared.layout, Head.signal, nextSequence: recovered.nextSequence, files: recovered.files,
             durability: configuration.durability.ofLog,
-            queueBytesMax: configuration.walQueueBytesMax, fileBytesMax: configuration.walFileBytesMax)
+            queueBytesMax: configuration.walQueueBytesMax, fileBytesMax: configuration.walFileBytesMax,
+            markAfterMillis: configuration.maintainsItself ? 1000 : nil)
         state.read { insert(recovered.segments, &$0) }
     }
 
@@ -159,7 +160,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         do throws(ObsError) {
             // What an earlier try could not flush.
             try flushSealed()
-            guard let rest = try replay.run(full: keep, damaged: wal.forget) else { return }
+            guard let rest = try replay.run(full: keep) else { return }
             shared.gate.log(rest.walBytes)
             state.update { state in
                 // Nothing new came: the old generation goes on, as if there had been no stop.

@@ -4,6 +4,9 @@
 // the last sync there may be anything: half a record, zeros, a whole record after a broken one. All of that was promised to nobody and is cut off. Before the last
 // sync every byte must be right. A record says how far the file was synced when it was written; so damage is a torn tail exactly when no whole record behind it
 // was written later than a sync that covered the damage. Anything else, and any damage in a file that has a successor, is corruption: found, named, never skipped silently.
+//
+// So that the last records of a quiet log are told apart as well, the writer adds a mark when nothing comes for a while, and when it stops: a record of nothing
+// but how far the file was synced.
 
 package import ObsCore
 package import ObsDisk
@@ -39,7 +42,9 @@ package final class WALReader {
     private static let windowBytes = 1 << 20
     private let file: any ReadableFile
     private let isLast: Bool
-    private var seed: UInt64 = 0
+    private let seed: UInt64
+    /// What is wrong with the header; thrown by the first `next`.
+    private var headerDamage: ObsError?
     private var window: [UInt8] = []
     private var windowOffset = 0
     /// Offset behind the last record read: where a torn tail begins.
@@ -47,11 +52,12 @@ package final class WALReader {
     /// Bytes cut off because the writer was interrupted; 0 until the end is reached.
     package private(set) var tornBytes = 0
 
+    /// A file without a valid header is read by its name, which says the same; the first `next` throws.
     /// - Parameter isLast: whether the writer may have been interrupted in this file.
-    /// - Throws: `.corrupt` when it does not begin with a header and is not an interrupted creation.
     package init(_ fileSystem: any FileSystem, _ walFile: WALFile, signal: Signal, isLast: Bool) throws(ObsError) {
         file = try fileSystem.open(walFile.path)
         self.isLast = isLast
+        seed = walFile.firstSequence
         let header = try file.read(at: 0, count: min(WALFormat.headerBytes, file.size))
         guard let first = WALFormat.parseHeader(header, signal: signal), first == walFile.firstSequence else {
             try WALFile.checkVersion(header: header, walFile.path)
@@ -60,9 +66,9 @@ package final class WALReader {
                 tornBytes = file.size
                 return
             }
-            throw ObsError(.corrupt, "log file has no valid header", place: "\(walFile.path):0")
+            headerDamage = ObsError(.corrupt, "log file has no valid header", place: "\(walFile.path):0")
+            return
         }
-        seed = first
         position = WALFormat.headerBytes
     }
 
@@ -71,8 +77,13 @@ package final class WALReader {
     /// The next record; nil at the end, a torn tail included.
     /// - Throws: `.corrupt` with the place of the damage; `skipDamage` may go on behind it.
     package func next() throws(ObsError) -> WALRecord? {
+        if let damage = headerDamage.take() { throw damage }
         guard position >= WALFormat.headerBytes, position < file.size, tornBytes == 0 else { return nil }
         if let length = try contentLength(at: position) {
+            if content(at: position, length, { $0[0] == WALFormat.markType }) {
+                position += WALFormat.frameBytes + length
+                return try next()
+            }
             let record = content(at: position, length) { WALFormat.parse($0)?.record }
             guard let record else { throw ObsError(.corrupt, "log record is not one of any known form", place: "\(file.path):\(position)") }
             position += WALFormat.frameBytes + length
@@ -100,7 +111,7 @@ package final class WALReader {
         guard try load(offset, WALFormat.frameBytes + WALFormat.contentBytesMin) else { return nil }
         let frame = window.withUnsafeBytes { WALFormat.parseFrame(UnsafeRawBufferPointer(rebasing: $0[(offset - windowOffset)...])) }
         // What cannot be a record is told by its fixed fields, before megabytes are read and hashed for a length that is none.
-        let isPlausible = content(at: offset, WALFormat.contentBytesMin) { ($0[0] == 1 || $0[0] == 2) && WALFormat.syncedOffset($0) <= offset }
+        let isPlausible = content(at: offset, WALFormat.contentBytesMin) { (1...WALFormat.markType).contains($0[0]) && WALFormat.syncedOffset($0) <= offset }
         guard isPlausible, let frame, try load(offset, WALFormat.frameBytes + frame.length) else { return nil }
         let isWhole = content(at: offset, frame.length) { hash64($0, seed: seed) == frame.checksum }
         return isWhole ? frame.length : nil

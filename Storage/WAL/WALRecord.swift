@@ -128,6 +128,24 @@ package enum WALFormat {
         case .batch(let batch):
             bytes.append(contentsOf: batch)
         }
+        seal(start, seed: seed, &bytes)
+    }
+
+    /// Appends a mark: no record, but what a record says of how far the file was synced.
+    static func appendMark(nextSequence: UInt64, syncedOffset: Int, seed: UInt64, to bytes: inout [UInt8]) {
+        let start = bytes.count
+        bytes.append(contentsOf: [UInt8](repeating: 0, count: frameBytes))
+        bytes.append(markType)
+        bytes.appendLittleEndian(nextSequence)
+        bytes.appendLittleEndian(UInt64(syncedOffset))
+        bytes.append(contentsOf: [UInt8](repeating: 0, count: contentBytesMin - (bytes.count - start - frameBytes)))
+        seal(start, seed: seed, &bytes)
+    }
+
+    static let markType: UInt8 = 3
+
+    /// Fills in the frame of the content that begins behind it.
+    private static func seal(_ start: Int, seed: UInt64, _ bytes: inout [UInt8]) {
         let content = start + frameBytes
         let length = UInt32(bytes.count - content)
         bytes.withUnsafeMutableBytes { raw in

@@ -46,15 +46,17 @@ package final class WALWriter: Sendable {
     private let durability: Durability
     private let queueBytesMax: Int
     private let fileBytesMax: Int
+    private let markAfterMillis: Int64?
 
     /// Starts the thread.
     /// - Parameters:
     ///   - nextSequence: what the first record will have.
     ///   - files: files left by an earlier run, for `remove`.
+    ///   - markAfterMillis: idle time after which the file is marked as synced to its end; nil for never.
     ///   - queueBytesMax: bytes waiting for the disk, past which `hasRoom` is false.
     package init(
         _ fileSystem: any FileSystem, _ layout: DiskLayout, _ signal: Signal, nextSequence: UInt64, files: [WALFile] = [], durability: Durability = .commit,
-        queueBytesMax: Int = 64 << 20, fileBytesMax: Int = 64 << 20
+        queueBytesMax: Int = 64 << 20, fileBytesMax: Int = 64 << 20, markAfterMillis: Int64? = 1000
     ) throws(ObsError) {
         self.fileSystem = fileSystem
         self.layout = layout
@@ -62,6 +64,7 @@ package final class WALWriter: Sendable {
         self.durability = durability
         self.queueBytesMax = queueBytesMax
         self.fileBytesMax = fileBytesMax
+        self.markAfterMillis = markAfterMillis
         try fileSystem.makeDirectories(layout.walFolder(signal))
         var state = State(settled: nextSequence - 1, rotated: nextSequence)
         for file in files where file.firstSequence != nextSequence { state.files.append((file, (try? fileSystem.size(file.path)) ?? 0)) }
@@ -99,14 +102,11 @@ package final class WALWriter: Sendable {
             state.files.indices.prefix { $0 + 1 < state.files.count && state.files[$0 + 1].file.firstSequence <= sequence + 1 }.map { state.files[$0].file }
         }
         for (index, file) in gone.enumerated() {
-            do throws(ObsError) { try fileSystem.remove(file.path) } catch { guard error.code == .notFound else { throw error } }
+            try fileSystem.remove(file.path)
             state.read { _ = $0.files.removeFirst() }
             if index == 0 || index == gone.count - 1 { try fileSystem.syncDirectory(layout.walFolder(signal)) }
         }
     }
-
-    /// Leaves out a file of an earlier run that was found to be none and taken away.
-    package func forget(_ file: WALFile) { state.read { $0.files.removeAll { $0.file == file } } }
 
     /// First sequence number of the oldest file that begins within `range`.
     package func firstFile(in range: ClosedRange<UInt64>) -> UInt64? {
@@ -129,10 +129,14 @@ package final class WALWriter: Sendable {
         let firstSequence: UInt64
         var syncedBytes: Int
         var hasRecords = false
+        /// Whether a mark, or the header, says that all records are synced.
+        var isMarked = true
+        var lastSequence: UInt64
 
         init(_ file: any WritableFile, firstSequence: UInt64) {
             self.file = file
             self.firstSequence = firstSequence
+            lastSequence = firstSequence
             syncedBytes = file.size
         }
     }
@@ -158,8 +162,11 @@ package final class WALWriter: Sendable {
     private func run(_ first: OpenFile) {
         var current: OpenFile? = first
         var lastSync = SystemClock().monotonicNanos()
-        while let jobs = takeJobs() {
-            if jobs.isEmpty, let file = current, file.syncedBytes < file.file.size { syncLate(file, &lastSync) }
+        while let jobs = takeJobs(current) {
+            if jobs.isEmpty, let file = current {
+                if file.syncedBytes < file.file.size { syncLate(file, &lastSync) }
+                if markAfterMillis != nil { mark(&current) }
+            }
             var start = 0
             while start < jobs.count {
                 if case .rotate(let sequence) = jobs[start] {
@@ -174,12 +181,22 @@ package final class WALWriter: Sendable {
                 start = end
             }
         }
+        if let file = current, !file.isMarked, markAfterMillis != nil {
+            syncLate(file, &lastSync)
+            mark(&current)
+        }
         finish(&current)
         state.update { $0.isStopped = true }
     }
 
-    private func takeJobs() -> [Job]? {
-        let timeout: Int64? = if case .interval(let millis) = durability { millis * 1_000_000 } else { nil }
+    /// All that is queued; nothing after a time in which there is something to do for the file; nil when it is time to end.
+    private func takeJobs(_ current: OpenFile?) -> [Job]? {
+        let timeout: Int64? =
+            switch durability {
+            case .interval(let millis): millis * nanosPerMilli
+            case .commit: current?.isMarked == false ? markAfterMillis.map { $0 * nanosPerMilli } : nil
+            case .os: nil
+            }
         let jobs: [Job]?? = state.wait(timeoutNanos: timeout) { state in
             if state.queue.isEmpty { return state.isStopping ? .some(nil) : nil }
             let jobs = state.queue
@@ -227,6 +244,8 @@ package final class WALWriter: Sendable {
         do throws(ObsError) {
             try file.file.append(group)
             file.hasRecords = true
+            file.isMarked = false
+            if case .record(let record, _)? = jobs.last { file.lastSequence = record.sequence }
         } catch {
             abandon(file, at: good)
             throw error
@@ -248,6 +267,21 @@ package final class WALWriter: Sendable {
             abandon(file, at: good)
             throw error
         }
+    }
+
+    /// Writes down that all of the file is synced. Not synced itself: it only matters when it is there.
+    private func mark(_ current: inout OpenFile?) {
+        guard let file = current, !file.isMarked, file.syncedBytes == file.file.size else { return }
+        file.isMarked = true
+        let good = file.file.size
+        var bytes: [UInt8] = []
+        WALFormat.appendMark(nextSequence: file.lastSequence &+ 1, syncedOffset: good, seed: file.firstSequence, to: &bytes)
+        do throws(ObsError) { try file.file.append(bytes) } catch {
+            abandon(file, at: good)
+            current = nil
+            return
+        }
+        state.read { if !$0.files.isEmpty { $0.files[$0.files.count - 1].bytes = file.file.size } }
     }
 
     /// Syncs records already acknowledged, as the less durable settings have it.

@@ -173,16 +173,19 @@ final class LogReplayTests: EngineTestCase {
         again.close()
     }
 
-    func testAFileThatCannotBeReadAtAllIsSetAsideAndForgotten() throws {
+    func testDamageIsSaidKeptAndTheRestServed() throws {
         let (root, disk) = try crashed(1...100) { $0.walFileBytesMax = 1000 }
         let files = logFiles(disk)
-        for victim in [files[0], files[files.count - 1]] { disk.damage(victim) { $0[9] ^= 1 } }
+        // A header, whose records are all there; the first record of a file.
+        disk.damage(files[0]) { $0[9] ^= 1 }
+        disk.damage(files[2]) { $0[60] ^= 1 }
         DiagnosticLog.threshold = .error
         let engine = try open(root, disk)
         XCTAssertEqual(engine.status().quarantined, 2)
         let left = try XCTUnwrap(try read(engine)["a"])
-        XCTAssertLessThan(left.count, 100)
-        XCTAssertGreaterThan(left.count, 50)
+        XCTAssertEqual(left.count, 99)
+        for (time, value) in left { XCTAssertEqual(Double(time), value) }
+        XCTAssertEqual(disk.paths.filter { $0.contains("/quarantine/") }.count, 2)
         try write(engine, [("b", 1, 1)])
         try engine.flush()
         XCTAssertEqual(logFiles(disk).count, 1)
@@ -190,5 +193,34 @@ final class LogReplayTests: EngineTestCase {
         let again = try open(root, disk)
         XCTAssertEqual(try read(again), ["a": left, "b": [1: 1]])
         again.close()
+    }
+
+    /// A log that was quiet for a while, or left at a stop, knows that its last record was synced.
+    func testDamageOfTheLastRecordIsSaid() throws {
+        let (root, disk) = try crashed(1...10)
+        let decoder = HeldDecoder(permits: 0)
+        let engine = try openAtOnce(root, disk, decoder)
+        try write(engine, [("b", 1, 1)])
+        try write(engine, [("b", 2, 2)])
+        let closed = Monitor(false)
+        startThread("close") {
+            engine.close()
+            closed.update { $0 = true }
+        }
+        while (try? write(engine, [("c", 1, 1)])) != nil { usleep(1000) }
+        decoder.release()
+        _ = closed.wait { $0 ? () : nil }
+        let last = try XCTUnwrap(logFiles(disk).last)
+        disk.damage(last) { $0[$0.count - 49 - 8] ^= 1 }  // the mark has 49 bytes
+        let again = try open(root, disk)
+        XCTAssertEqual(again.status().quarantined, 1)
+        XCTAssertTrue(disk.paths.contains { $0.contains("/quarantine/") && $0.hasSuffix(last.split(separator: "/").last ?? "") })
+        XCTAssertEqual(try read(again)["a"], samples(1...10))
+        try write(again, [("d", 1, 1)])
+        let found = try read(again)
+        again.close()
+        let third = try open(root, disk)
+        XCTAssertEqual(try read(third), found)
+        third.close()
     }
 }

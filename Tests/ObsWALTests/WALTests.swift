@@ -105,6 +105,74 @@ final class WALTests: XCTestCase {
         XCTAssertThrowsError(try readAll(file, isLast: false))
     }
 
+    /// Every bit of a log of three records, written, synced, and stopped. What is not there was said to be damaged, and what is there is right.
+    func testEveryBit() throws {
+        let disk = MemoryFileSystem()
+        let layout = DiskLayout(root: "/r")
+        let writer = try WALWriter(disk, layout, .logs, nextSequence: 1)
+        let records = (1...3).map { record($0) }
+        for record in records {
+            writer.append(record) { _ in }
+            writer.waitSettled(record.sequence)
+        }
+        writer.close()
+        let file = WALFile(firstSequence: 1, path: layout.wal(.logs, sequence: 1))
+        let whole = try disk.readAll(file.path)
+        let mark = whole.count - WALFormat.frameBytes - WALFormat.contentBytesMin
+        for bit in 0..<whole.count * 8 {
+            var damaged = whole
+            damaged[bit / 8] ^= 1 << UInt8(bit % 8)
+            disk.setContent(file.path, damaged)
+            for isLast in [true, false] {
+                let when = "bit \(bit % 8) of byte \(bit / 8), \(isLast)"
+                let reader = try WALReader(disk, file, signal: .logs, isLast: isLast)
+                var found: [WALRecord] = []
+                var places: [String] = []
+                while true {
+                    do throws(ObsError) {
+                        guard let record = try reader.next() else { break }
+                        found.append(record)
+                    } catch {
+                        XCTAssertEqual(error.code, .corrupt, when)
+                        places.append(error.place ?? "")
+                        guard try reader.skipDamage() else { break }
+                    }
+                }
+                let isMark = bit / 8 >= mark
+                XCTAssertEqual(found, bit / 8 < WALFormat.headerBytes || isMark ? records : found.filter(records.contains), when)
+                XCTAssertGreaterThanOrEqual(found.count, 2, when)
+                XCTAssertEqual(places.count, isMark && isLast ? 0 : 1, when)
+                XCTAssertTrue(places.allSatisfy { $0.hasPrefix("\(file.path):") }, when)
+                XCTAssertEqual(reader.tornBytes > 0, isMark && isLast, when)
+            }
+        }
+    }
+
+    func testAQuietLogIsMarked() throws {
+        let disk = MemoryFileSystem()
+        let layout = DiskLayout(root: "/r")
+        for durability in [WALWriter.Durability.commit, .interval(millis: 5)] {
+            let writer = try WALWriter(disk, layout, .logs, nextSequence: 1, durability: durability, markAfterMillis: 5)
+            writer.append(record(1)) { _ in }
+            writer.waitSettled(1)
+            let path = layout.wal(.logs, sequence: 1)
+            var written = WALFormat.header(signal: .logs, firstSequence: 1)
+            WALFormat.append(record(1), syncedOffset: 0, seed: 1, to: &written)
+            for _ in 0..<10_000 where try disk.size(path) <= written.count { usleep(1000) }
+            XCTAssertEqual(try disk.size(path), written.count + WALFormat.frameBytes + WALFormat.contentBytesMin)
+            let size = try disk.size(path)
+            usleep(50_000)
+            XCTAssertEqual(try disk.size(path), size, "once")
+            XCTAssertEqual(writer.bytes, size)
+            writer.append(record(2)) { _ in }
+            writer.waitSettled(2)
+            writer.close()
+            let reader = try WALReader(disk, WALFile(firstSequence: 1, path: path), signal: .logs, isLast: true)
+            XCTAssertEqual([try reader.next(), try reader.next(), try reader.next()], [record(1), record(2), nil])
+            XCTAssertEqual(reader.tornBytes, 0)
+        }
+    }
+
     func testDamageInTheLastGroupIsATornTail() throws {
         let root = makeFolder(self)
         // One group: no record knows of a sync behind the header.
