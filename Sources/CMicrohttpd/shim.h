@@ -83,6 +83,11 @@ static inline struct MHD_Response *obs_mhd_chunked_response(
     return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, block_bytes, read, context, release);
 }
 
+static inline struct MHD_Response *obs_mhd_sized_response(
+    uint64_t size, size_t block_bytes, MHD_ContentReaderCallback read, void *context, MHD_ContentReaderFreeCallback release) {
+    return MHD_create_response_from_callback(size, block_bytes, read, context, release);
+}
+
 static inline int obs_mhd_queue(struct MHD_Connection *connection, unsigned int status, struct MHD_Response *response) {
     return MHD_queue_response(connection, status, response) == MHD_YES;
 }

@@ -177,6 +177,12 @@ package struct Routes: Sendable {
         return shape
     }
 
+    /// Of queries, which are many paths with one shape.
+    private static func shape(under path: String) -> ErrorShape {
+        for (prefix, shape) in [("/api/v1/", ErrorShape.prometheus), ("/loki/", .loki), ("/jaeger/", .jaeger)] where path.hasPrefix(prefix) { return shape }
+        return .text
+    }
+
     /// Asked when a request's head is there, before its body is read: a client without a valid credential cannot make us read one.
     package func admit(_ request: HTTPRequest) -> HTTPResponse? {
         if request.method != "POST" { return nil }
@@ -191,6 +197,6 @@ package struct Routes: Sendable {
     /// The answer to a request that is refused before it reaches its handler, in its route's shape.
     package func refuse(_ request: HTTPRequest, _ error: ObsError) -> HTTPResponse {
         let path = "/" + request.path.split(separator: "/").joined(separator: "/")
-        return HTTPResponse(error, Self.shape(postShapes[path] ?? .text, of: request))
+        return HTTPResponse(error, Self.shape(postShapes[path] ?? Self.shape(under: path), of: request))
     }
 }

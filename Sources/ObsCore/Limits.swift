@@ -36,6 +36,8 @@ package struct Limits: Sendable {
     package var tailsMax = 500
     /// Records waiting for one slow tail client before the oldest are dropped and counted.
     package var tailQueueMax = 10_000
+    /// And bytes of them: a tail of 5 MB lines must not hold what 10,000 of them would.
+    package var tailQueueBytesMax = 8 << 20
 
     package init() {}
 }

@@ -79,6 +79,8 @@ package final class ScrapeManager: Sendable {
     private let clock: any Clock
     private let client: HTTPClient
     private let userAgent: String
+    /// Where answers are counted while they are received and decoded.
+    private let memory: MemoryAccount
     private let state = Monitor(State())
     /// Only one thread discovers at a time; it may wait for the network.
     private let discovering = Mutex(())
@@ -87,11 +89,15 @@ package final class ScrapeManager: Sendable {
     private static let droppedShownMax = 1000
     private static let discoveryMillis: Int64 = 5000
 
-    package init(sink: any ScrapeSink, clock: any Clock = SystemClock(), client: HTTPClient = HTTPClient(), userAgent: String = "obsd") {
+    package init(
+        sink: any ScrapeSink, clock: any Clock = SystemClock(), client: HTTPClient = HTTPClient(), userAgent: String = "obsd",
+        memory: MemoryAccount = MemoryBudget.unbounded.ingest
+    ) {
         self.sink = sink
         self.clock = clock
         self.client = client
         self.userAgent = userAgent
+        self.memory = memory
     }
 
     // MARK: - Configuration
@@ -262,6 +268,9 @@ package final class ScrapeManager: Sendable {
         request.timeoutMillis = Int(target.timeoutMillis)
         request.connectTimeoutMillis = Int(target.timeoutMillis)
         request.responseBytesMax = configuration.limits.bodyBytesMax > 0 ? configuration.limits.bodyBytesMax : Limits().decodedBytesMax
+        let held = MemoryReservation(memory)
+        defer { held.end() }
+        request.memory = held
         let answer = try client.perform(request)
         guard answer.status == 200 else { throw ObsError(.unavailable, "server returned HTTP status \(answer.status)") }
         let type = answer.header("content-type") ?? ""
@@ -272,6 +281,8 @@ package final class ScrapeManager: Sendable {
                     ? "non-compliant scrape target sending blank Content-Type and no fallback_scrape_protocol specified for target"
                     : "received unsupported Content-Type \(quoted(type)) and no fallback_scrape_protocol specified for target")
         }
+        // What decoding holds beside the text.
+        try held.grow(answer.body.count * (MemoryShares.decodingFactor - 1))
         return try PrometheusText.parse(answer.body, format: format)
     }
 

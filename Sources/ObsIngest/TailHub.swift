@@ -24,6 +24,11 @@ package struct TailEntry: Sendable {
         self.stream = stream
         self.entry = entry
     }
+
+    fileprivate static let gone = TailEntry(stream: Labels([]), entry: LogEntry(timeNanos: 0, line: [], structuredMetadata: Labels([]), parsed: Labels([])))
+
+    /// What it holds: its text, and the objects around that.
+    fileprivate var byteSize: Int { stream.bytes.count + entry.line.count + entry.structuredMetadata.bytes.count + entry.parsed.bytes.count + 192 }
 }
 
 extension CompiledLogQuery: TailFilter {
@@ -42,9 +47,10 @@ package final class TailSubscription: Sendable {
     }
 
     private struct State {
-        /// A ring of at most `queueMax`.
+        /// From `first` on; what is before it was dropped.
         var queue: [TailEntry] = []
         var first = 0
+        var bytes = 0
         var dropped = Dropped()
         var cancelled = false
     }
@@ -52,24 +58,31 @@ package final class TailSubscription: Sendable {
     let tenant: TenantID
     let filter: any TailFilter
     private let queueMax: Int
+    private let queueBytesMax: Int
+    private let memory: MemoryAccount
     private let onReady: @Sendable () -> Void
     private let state = Mutex(State())
     private static let droppedNamesMax = 1000
 
-    init(tenant: TenantID, filter: any TailFilter, queueMax: Int, onReady: @escaping @Sendable () -> Void) {
+    init(
+        tenant: TenantID, filter: any TailFilter, queueMax: Int, queueBytesMax: Int, memory: MemoryAccount, onReady: @escaping @Sendable () -> Void
+    ) {
         self.tenant = tenant
         self.filter = filter
         self.queueMax = max(1, queueMax)
+        self.queueBytesMax = queueBytesMax
+        self.memory = memory
         self.onReady = onReady
     }
+
+    deinit { cancel() }
 
     /// Everything that waits, oldest first, and what was dropped since the last call.
     package func take() -> (entries: [TailEntry], dropped: Dropped) {
         state.withLock { state in
-            let entries = state.first == 0 ? state.queue : Array(state.queue[state.first...] + state.queue[..<state.first])
+            let entries = Array(state.queue[state.first...])
             let dropped = state.dropped
-            state.queue = []
-            state.first = 0
+            empty(&state)
             state.dropped = Dropped()
             return (entries, dropped)
         }
@@ -85,19 +98,37 @@ package final class TailSubscription: Sendable {
         if wake { onReady() }
     }
 
+    /// The oldest make room: what is new says more about what goes on. One entry of any size may wait alone, when there is memory for it.
     private func append(_ entry: TailEntry, _ state: inout State) {
-        if state.queue.count < queueMax {
-            state.queue.append(entry)
-        } else {
-            drop(state.queue[state.first], &state)
-            state.queue[state.first] = entry
-            state.first = (state.first + 1) % queueMax
-        }
+        let bytes = entry.byteSize
+        while state.queue.count > state.first, state.queue.count - state.first >= queueMax || state.bytes + bytes > queueBytesMax { dropOldest(&state) }
+        guard memory.reserve(bytes) else { return drop(entry, &state) }
+        state.bytes += bytes
+        state.queue.append(entry)
+    }
+
+    private func dropOldest(_ state: inout State) {
+        let bytes = state.queue[state.first].byteSize
+        drop(state.queue[state.first], &state)
+        state.queue[state.first] = TailEntry.gone
+        state.first += 1
+        state.bytes -= bytes
+        memory.release(bytes)
+        guard state.first * 2 > state.queue.count else { return }
+        state.queue.removeFirst(state.first)
+        state.first = 0
     }
 
     private func drop(_ entry: TailEntry, _ state: inout State) {
         state.dropped.count += 1
         if state.dropped.entries.count < Self.droppedNamesMax { state.dropped.entries.append((entry.entry.timeNanos, entry.stream)) }
+    }
+
+    private func empty(_ state: inout State) {
+        memory.release(state.bytes)
+        state.bytes = 0
+        state.queue = []
+        state.first = 0
     }
 
     /// Counts records that never reached the queue.
@@ -106,8 +137,7 @@ package final class TailSubscription: Sendable {
     func cancel() {
         state.withLock {
             $0.cancelled = true
-            $0.queue = []
-            $0.first = 0
+            empty(&$0)
         }
     }
 }
@@ -125,30 +155,31 @@ package final class TailHub: Sendable {
 
     private let state = Monitor(State())
     private let open = Atomic<Int>(0)
-    private let tailsMax: Int
+    private let limits: Limits
     private let queueBytesMax: Int
     private let missed = SelfMetrics.counter("obs_tail_missed_records_total", help: "Records not offered to live tails because matching fell behind.")
 
     /// - Parameter queueBytesMax: bytes of committed batches that may wait to be matched; past it batches are not offered to tails, and counted.
-    package init(tailsMax: Int = Limits().tailsMax, queueBytesMax: Int = 64 << 20) {
-        self.tailsMax = tailsMax
-        self.queueBytesMax = queueBytesMax
+    package init(_ limits: Limits = Limits(), queueBytesMax: Int = 64 << 20) {
+        self.limits = limits
+        self.queueBytesMax = min(queueBytesMax, limits.memory.ingest.bytesMax / 8)
     }
 
     /// Opens a tail. `onReady` runs on the hub's thread when an empty queue got entries: it hands over and returns.
-    /// - Throws: `.overloaded` when `tailsMax` are open.
+    /// - Throws: `.overloaded` when `Limits.tailsMax` are open.
     package func subscribe(_ filter: any TailFilter, tenant: TenantID, queueMax: Int, onReady: @escaping @Sendable () -> Void) throws(ObsError)
         -> TailSubscription
     {
-        let tail = TailSubscription(tenant: tenant, filter: filter, queueMax: queueMax, onReady: onReady)
+        let tail = TailSubscription(
+            tenant: tenant, filter: filter, queueMax: queueMax, queueBytesMax: limits.tailQueueBytesMax, memory: limits.memory.queries, onReady: onReady)
         let (added, start) = state.update { state -> (Bool, Bool) in
-            guard state.tails.count < tailsMax, !state.stopping else { return (false, false) }
+            guard state.tails.count < limits.tailsMax, !state.stopping else { return (false, false) }
             state.tails.append(tail)
             let start = !state.threadRunning
             state.threadRunning = true
             return (true, start)
         }
-        guard added else { throw ObsError(.overloaded, "\(tailsMax) live tails are open (tail.max)", retryAfterSeconds: 10) }
+        guard added else { throw ObsError(.overloaded, "\(limits.tailsMax) live tails are open (tail.max)", retryAfterSeconds: 10) }
         open.wrappingAdd(1, ordering: .relaxed)
         if start { startThread("tail") { [self] in run() } }
         return tail
@@ -172,7 +203,9 @@ package final class TailHub: Sendable {
         let late = state.update { state -> [TailSubscription] in
             let tails = state.tails.filter { $0.tenant == tenant }
             if tails.isEmpty { return [] }
-            guard state.queueBytes == 0 || state.queueBytes + batch.byteSize <= queueBytesMax else { return tails }
+            guard state.queueBytes == 0 || state.queueBytes + batch.byteSize <= queueBytesMax, limits.memory.ingest.reserve(batch.byteSize) else {
+                return tails
+            }
             state.queue.append((batch, tenant))
             state.queueBytes += batch.byteSize
             return []
@@ -193,15 +226,16 @@ package final class TailHub: Sendable {
     private func run() {
         while let work = state.wait(until: { Self.next(&$0) }), !work.batches.isEmpty {
             for item in work.batches { Self.match(item.batch, work.tails.filter { $0.tenant == item.tenant }) }
+            limits.memory.ingest.release(work.bytes)
             state.update { $0.matching = 0 }
         }
         state.update { $0.threadRunning = false }
     }
 
     /// Nil while there is nothing to do; no batches once the hub stops.
-    private static func next(_ state: inout State) -> (batches: [(batch: LogBatch, tenant: TenantID)], tails: [TailSubscription])? {
+    private static func next(_ state: inout State) -> (batches: [(batch: LogBatch, tenant: TenantID)], bytes: Int, tails: [TailSubscription])? {
         guard !state.queue.isEmpty || state.stopping else { return nil }
-        let work = (batches: state.queue, tails: state.tails)
+        let work = (batches: state.queue, bytes: state.queueBytes, tails: state.tails)
         state.matching = state.queue.count
         state.queue = []
         state.queueBytes = 0

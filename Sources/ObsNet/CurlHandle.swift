@@ -144,6 +144,8 @@ final class CurlTransfer {
     private var isTooLarge = false
     private var isEnded = false
     private var wasCancelled = false
+    private var refusal: ObsError?
+    var memory: MemoryReservation?
     var curl: UnsafeMutableRawPointer?
     var headers: [(name: String, value: String)] = []
     var body: [UInt8] = []
@@ -168,6 +170,11 @@ final class CurlTransfer {
             return false
         }
         guard let onBytes else {
+            // Twice: the buffer grows by doubling.
+            do throws(ObsError) { try memory?.grow(bytes.count * 2) } catch {
+                refusal = error
+                return false
+            }
             body.append(contentsOf: bytes)
             return true
         }
@@ -200,6 +207,7 @@ final class CurlTransfer {
     func check(_ code: CURLcode, words: String, _ request: HTTPClientRequest) throws(ObsError) {
         if code == CURLE_OK { return announce() }
         if isEnded { return }
+        if let refusal { throw refusal }
         if isTooLarge { throw ObsError(.tooLarge, "answer of \(request.url) is larger than the limit of \(bytesMax) bytes") }
         if wasCancelled { throw ObsError(.cancelled, "request to \(request.url) was cancelled") }
         throw curlError(code, words: words, request)

@@ -14,6 +14,8 @@ package struct HTTPClientRequest: Sendable {
     package var followRedirects = true
     /// Bytes of the answer's body, decoded; more is a `.tooLarge` error. 0 means no bound.
     package var responseBytesMax = 0
+    /// Where the answer's body is counted while it is received; the caller's until the caller is done with it.
+    package var memory: MemoryReservation?
     /// Asks for gzip; the answer's body is decoded then.
     package var acceptGzip = false
     package var basicAuth: (user: String, password: String)?
@@ -79,9 +81,11 @@ package final class HTTPClient: Sendable {
 
     /// Any complete answer is a result, whatever its status.
     ///
-    /// - Throws: `.unavailable` when there is no answer (in curl's words), `.timeout`, `.tooLarge`, `.cancelled`, `.badInput` for a URL that is none.
+    /// - Throws: `.unavailable` when there is no answer (in curl's words), `.timeout`, `.tooLarge`, `.cancelled`, `.badInput` for a URL that is none,
+    ///   `.throttled` when `memory` has no room.
     package func perform(_ request: HTTPClientRequest) throws(ObsError) -> HTTPClientResponse {
         let transfer = CurlTransfer(bytesMax: request.responseBytesMax, isCancelled: request.isCancelled, onHead: nil, onBytes: nil)
+        transfer.memory = request.memory
         return try run(request, transfer)
     }
 

@@ -10,6 +10,8 @@ internal import Synchronization
 final class HTTPExchange: @unchecked Sendable {
     enum Answer {
         case complete(HTTPResponse)
+        /// With its body apart; that of the response is empty.
+        case large(AnswerBody, HTTPResponse)
         case stream(StreamBody, status: Int, headers: [(name: String, value: String)])
         case upgrade(accept: String, opened: @Sendable (any WebSocket) -> Void)
     }
@@ -42,6 +44,7 @@ final class HTTPExchange: @unchecked Sendable {
     private var isClientGone = false
 
     // Set before the handler runs, only read afterwards.
+    private var head = HTTPRequest(method: "", path: "")
     private var acceptsGzip = false
     private var webSocketKey: String?
 
@@ -143,6 +146,7 @@ final class HTTPExchange: @unchecked Sendable {
             peer.expectNothing()
             var complete = HTTPRequest(method: "", path: "")
             swap(&complete, &request)
+            head = HTTPRequest(method: complete.method, path: complete.path)
             complete.clientGone = { [self] in clientGone() }
             webSocketKey = webSocketKeyOf(complete)
             server.handle(complete, Responder(self))
@@ -210,6 +214,7 @@ final class HTTPExchange: @unchecked Sendable {
         guard let taken else { return }
         switch taken {
         case .complete(let response): queue(response, closing: false)
+        case .large(let body, let head): send(body.response(), status: head.status, headers: head.headers, closing: false)
         case .stream(let body, let status, let headers): queue(body, status, headers)
         case .upgrade(let accept, _): queueUpgrade(accept, taken)
         }
@@ -252,7 +257,7 @@ final class HTTPExchange: @unchecked Sendable {
     }
 
     /// Compresses on the thread that answers, not on the server's.
-    func compressed(_ response: HTTPResponse) -> HTTPResponse {
+    private func compressed(_ response: HTTPResponse) -> HTTPResponse {
         guard let compress = server.configuration.compress, acceptsGzip, response.body.count > 1024, isCompressible(response.headers),
             let packed = compress(response.body), packed.count < response.body.count
         else { return response }
@@ -261,6 +266,17 @@ final class HTTPExchange: @unchecked Sendable {
         result.headers.append(("Content-Encoding", "gzip"))
         result.headers.append(("Vary", "Accept-Encoding"))
         return result
+    }
+
+    /// An answer of any size, on the thread that made it.
+    func answer(_ response: HTTPResponse) {
+        var head = compressed(response)
+        guard head.body.count > AnswerBody.copiedBytesMax else { return _ = answer(.complete(head)) }
+        do throws(ObsError) {
+            let body = try AnswerBody(head.body, server.configuration.answerMemory)
+            head.body = []
+            answer(.large(body, head))
+        } catch { answer(.complete(server.configuration.refuse(self.head, error))) }
     }
 
     func upgrade(_ opened: @escaping @Sendable (any WebSocket) -> Void) {
@@ -344,7 +360,7 @@ private final class Responder: HTTPResponder {
 
     deinit { exchange.answer(.complete(.text(500, "the request was not answered"))) }
 
-    func send(_ response: HTTPResponse) { exchange.answer(.complete(exchange.compressed(response))) }
+    func send(_ response: HTTPResponse) { exchange.answer(response) }
 
     func stream(status: Int, headers: [(name: String, value: String)]) -> any HTTPStream {
         let body = StreamBody(exchange)

@@ -46,7 +46,9 @@ package struct HTTPServerConfiguration: Sendable {
     package var tls: TLSIdentity?
     /// Where bodies are counted while their request lasts; nil counts nowhere.
     package var bodyMemory: MemoryAccount?
-    /// The answer to a request for whose body there is no memory.
+    /// Where answers are counted until they are sent; nil counts nowhere.
+    package var answerMemory: MemoryAccount?
+    /// The answer to a request for whose body, or answer, there is no memory.
     package var refuse: @Sendable (HTTPRequest, ObsError) -> HTTPResponse = { _, error in
         var response = HTTPResponse.text(503, error.description + "\n")
         response.headers.append(("Retry-After", "1"))

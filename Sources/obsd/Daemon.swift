@@ -40,13 +40,13 @@ final class Daemon: Sendable {
         engine = try StorageEngine.open(
             Self.engineConfiguration(configuration), fileSystem: LocalFileSystem(), clock: clock, decoder: WireDecoder(limits: limits),
             waitForReplay: false)
-        tails = TailHub(tailsMax: limits.tailsMax)
+        tails = TailHub(limits)
         let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock)
         let sink = SampleSink(pipeline: pipeline)
         let promQL = PromQLEngine(reader: engine, options: PromQLOptions())
         operations = WorkerPool(name: "operation", threads: 1, queueMax: 16)
         queries = WorkerPool(name: "query", threads: limits.queryConcurrency, queueMax: limits.queryQueueMax)
-        scrapes = ScrapeManager(sink: sink, clock: clock, userAgent: "obsd/\(Obsd.build.version)")
+        scrapes = ScrapeManager(sink: sink, clock: clock, userAgent: "obsd/\(Obsd.build.version)", memory: limits.memory.ingest)
         rules = RuleManager(
             querier: PromQLQuerier(engine: promQL, limits: limits, clock: clock), sink: sink, store: Self.alertStateStore(configuration.flags["data"]),
             clock: clock)
@@ -132,6 +132,7 @@ final class Daemon: Sendable {
             settings.bodyBytesMax = configuration.limits.requestBytesMax
             settings.connectionsMax = configuration.memory.connectionsMax
             settings.bodyMemory = configuration.limits.memory.ingest
+            settings.answerMemory = configuration.limits.memory.queries
             settings.refuse = { routes.refuse($0, $1) }
             settings.tls = configuration.tls
             settings.compress = { gzipCompress($0) }

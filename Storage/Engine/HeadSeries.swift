@@ -26,42 +26,62 @@ func select(_ matchers: [LabelMatcher], in table: SeriesTable, count: Int, locke
 /// Series of one head generation.
 final class HeadSeries: SeriesSource {
     private static let groupSize = 256
+    /// A group ends at the series that brings it here: what waits for its turn stays small.
+    private static let groupSamplesMax = 1 << 16
     private let head: MetricHead
     private let ids: [Int]
     private let range: ClosedRange<Int64>
     private let locked: Locked
+    private let context: QueryContext
     private var position = -1
     private var group: [(times: [Int64], values: [Double])] = []
+    private var groupStart = 0
+    private var groupBytes = 0
     private(set) var labels: Labels?
 
-    init(_ head: MetricHead, _ matchers: [LabelMatcher], range: ClosedRange<Int64>, locked: @escaping Locked) {
+    init(_ head: MetricHead, _ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext, locked: @escaping Locked) throws(ObsError) {
         self.head = head
         self.range = range
         self.locked = locked
+        self.context = context
         var count = 0
         locked { count = head.table.count }
-        ids = select(matchers, in: head.table, count: count, locked: locked)
-            .sorted { compareLabels(head.table[$0].pointee.labelBytes, head.table[$1].pointee.labelBytes) < 0 }
-        advance()
+        let selected = select(matchers, in: head.table, count: count, locked: locked)
+        // Themselves and what sorting takes.
+        try context.charge(bytes: selected.count * 2 * MemoryLayout<Int>.stride)
+        ids = selected.sorted { compareLabels(head.table[$0].pointee.labelBytes, head.table[$1].pointee.labelBytes) < 0 }
+        try advance()
     }
 
-    func samples() -> (times: [Int64], values: [Double]) { group[position % Self.groupSize] }
+    func samples() -> (times: [Int64], values: [Double]) { group[position - groupStart] }
 
-    func advance() {
+    func advance() throws(ObsError) {
         position += 1
         guard position < ids.count else {
             labels = nil
             return
         }
-        if position % Self.groupSize == 0 { loadGroup() }
+        if position == groupStart + group.count { try loadGroup() }
         labels = Labels(canonical: [UInt8](head.table[ids[position]].pointee.labelBytes))
     }
 
     /// Copies the samples of the next series under the lock, a group at a time: writers never wait long.
-    private func loadGroup() {
+    private func loadGroup() throws(ObsError) {
         group.removeAll(keepingCapacity: true)
+        context.release(bytes: groupBytes)
+        groupStart = position
+        var end = position
+        var samples = 0
         locked {
-            for id in ids[position..<min(position + Self.groupSize, ids.count)] {
+            repeat {
+                samples += Int(head.table[ids[end]].pointee.count)
+                end += 1
+            } while end < ids.count && end - position < Self.groupSize && samples < Self.groupSamplesMax
+        }
+        groupBytes = samples * MemoryLayout<Sample>.stride
+        try context.charge(bytes: groupBytes)
+        locked {
+            for id in ids[position..<end] {
                 var times: [Int64] = []
                 var values: [Double] = []
                 head.samples(of: id, range: range, times: &times, values: &values)

@@ -26,6 +26,7 @@ final class SegmentSeries: SeriesSource {
             for ordinal in try reader.select(matchers) where try reader.timeRange(ordinal).overlaps(range) { ordinals.append(ordinal) }
             return ordinals
         }
+        try context.charge(bytes: ordinals.count * MemoryLayout<Int>.stride)
         try advance()
     }
 

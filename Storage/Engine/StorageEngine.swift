@@ -332,7 +332,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         }
         for head in heads {
             try context.check()
-            sources.append(HeadSeries(head, matchers, range: range, locked: metrics.locked))
+            sources.append(try HeadSeries(head, matchers, range: range, context: context, locked: metrics.locked))
         }
         return MergedSeriesSet(sources, context: context)
     }

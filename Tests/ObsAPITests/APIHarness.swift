@@ -49,7 +49,7 @@ final class API {
     private let router: Router
 
     init(tokens: String? = nil, tenancy: Authenticator.Tenancy = .single, limits: Limits = Limits(), notReady: String? = nil) throws {
-        let tails = TailHub(tailsMax: limits.tailsMax)
+        let tails = TailHub(limits)
         let pipeline = IngestPipeline(appender: store, tails: tails, limits: limits, clock: clock)
         let promQL = PromQLEngine(reader: store, options: PromQLOptions())
         let sink = Sink(pipeline: pipeline)

@@ -38,6 +38,29 @@ final class HeadTests: EngineTestCase {
             })
     }
 
+    /// More series than are copied at a time, and one longer than a copy is.
+    func testManySeriesAndLongOnes() throws {
+        let engine = try open(makeRoot(), FaultyFileSystem())
+        var batch = MetricBatch()
+        for index in 0..<600 { batch.append(Labels([("__name__", "s\(index)")]), timeMillis: Int64(index), value: 1) }
+        for time in 0..<70_000 { batch.append(Labels([("__name__", "s300")]), timeMillis: Int64(1000 + time), value: Double(time)) }
+        try engine.appendAndWait(batch, origin: origin())
+        let all = try read(engine)
+        XCTAssertEqual(all.count, 600)
+        XCTAssertEqual(all["s300"]?.count, 70_001)
+        XCTAssertEqual(all["s599"], [599: 1])
+
+        var limits = Limits()
+        limits.memory = MemoryBudget(MemoryShares(ceilingBytes: 64 << 20))
+        limits.queryBytesMax = 1 << 20
+        let context = QueryContext(tenant: .default, limits: limits)
+        do {
+            let set = try engine.series([], range: .min ... .max, context: context)
+            while try set.next() != nil {}
+            XCTFail("70,001 samples fit no megabyte")
+        } catch { XCTAssertEqual((error as? ObsError)?.code, .limitExceeded) }
+    }
+
     func testBitsSurvive() throws {
         let special: [Double] = [SpecialValue.stale, SpecialValue.normalNaN, -0.0, .infinity, Double.leastNonzeroMagnitude]
         try twice(

@@ -96,6 +96,29 @@ final class ScrapeManagerTests: XCTestCase {
         manager.stop()
     }
 
+    func testAnAnswerThatFindsNoMemoryFailsItsScrape() throws {
+        let memory = MemoryBudget(MemoryShares(ceilingBytes: 64 << 20)).ingest
+        let size = Mutex(memory.bytesMax)
+        let server = try HTTPServer(HTTPServerConfiguration(name: "test", address: "127.0.0.1:0")) { _, responder in
+            let comment = "# " + String(repeating: "x", count: size.withLock { $0 }) + "\nm 1\n"
+            responder.send(HTTPResponse(status: 200, headers: [("Content-Type", "text/plain; version=0.0.4")], body: Array(comment.utf8)))
+        }
+        defer { server.stop(drainMillis: 100) }
+        let sink = CollectingSink()
+        let manager = ScrapeManager(sink: sink, memory: memory)
+        manager.apply(try configurations("scrape_configs: [{job_name: j, scrape_interval: 200ms, static_configs: [{targets: ['\(server.address)']}]}]"))
+        manager.start()
+        XCTAssertNotNil(sink.wait("up") { $0 == 0 })
+        let deadline = Date().addingTimeInterval(20)
+        while manager.status().active.first?.lastError.isEmpty ?? true, Date() < deadline { usleep(10_000) }
+        let error = manager.status().active.first?.lastError ?? ""
+        XCTAssert(error.contains("memory for ingest"), error)
+        size.withLock { $0 = 10 }
+        XCTAssertNotNil(sink.wait("up") { $0 == 1 })
+        manager.stop()
+        XCTAssertEqual(memory.usedBytes, 0)
+    }
+
     func testDiscoveryKeepsTheLastGoodFile() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

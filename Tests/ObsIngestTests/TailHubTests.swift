@@ -53,8 +53,44 @@ final class TailHubTests: XCTestCase {
         hub.stop()
     }
 
+    func testTailsAreBoundedInBytesAndCountThem() throws {
+        var limits = Limits()
+        limits.memory = MemoryBudget(MemoryShares(ceilingBytes: 64 << 20))
+        limits.tailQueueBytesMax = 100_000
+        let hub = TailHub(limits)
+        let tail = try hub.subscribe(CompiledLogQuery("{app=\"a\"}"), tenant: .default, queueMax: 1000) {}
+        let long = String(repeating: "x", count: 40_000)
+        hub.publish(batch((0..<5).map { "\($0)" + long }), tenant: .default)
+        hub.drain()
+        XCTAssertEqual(limits.memory.ingest.usedBytes, 0)
+        XCTAssertTrue((80_000..<100_000).contains(limits.memory.queries.usedBytes), "\(limits.memory.queries.usedBytes)")
+        let taken = tail.take()
+        XCTAssertEqual(taken.entries.map { $0.entry.line.first }, [UInt8(ascii: "3"), UInt8(ascii: "4")])
+        XCTAssertEqual(taken.dropped.count, 3)
+        XCTAssertEqual(limits.memory.queries.usedBytes, 0)
+        // One that is longer than the bound waits alone.
+        hub.publish(batch([long + long + long]), tenant: .default)
+        hub.drain()
+        XCTAssertEqual(tail.take().entries.count, 1)
+        // And what finds no memory is missed, and told.
+        limits.memory.queries.hold(limits.memory.queries.bytesMax)
+        hub.publish(batch(["short"]), tenant: .default)
+        hub.drain()
+        let refused = tail.take()
+        XCTAssertEqual(refused.entries.count, 0)
+        XCTAssertEqual(refused.dropped.count, 1)
+        limits.memory.queries.release(limits.memory.queries.bytesMax)
+        hub.publish(batch(["left behind"]), tenant: .default)
+        hub.drain()
+        hub.unsubscribe(tail)
+        XCTAssertEqual(limits.memory.queries.usedBytes, 0)
+        hub.stop()
+    }
+
     func testOpenTailsAreBounded() throws {
-        let hub = TailHub(tailsMax: 1)
+        var limits = Limits()
+        limits.tailsMax = 1
+        let hub = TailHub(limits)
         let tail = try hub.subscribe(CompiledLogQuery("{app=\"a\"}"), tenant: .default, queueMax: 3) {}
         XCTAssertThrowsError(try hub.subscribe(CompiledLogQuery("{app=\"a\"}"), tenant: .default, queueMax: 3) {}) {
             XCTAssertEqual(($0 as? ObsError)?.code, .overloaded)

@@ -351,6 +351,26 @@ final class HTTPServerTests: XCTestCase {
         server.stop(drainMillis: 1000)
     }
 
+    /// A client that reads nothing holds its answer; what others' answers would hold beside it is refused until it is gone.
+    func testUnsentAnswersAreCounted() throws {
+        let memory = MemoryBudget(MemoryShares(ceilingBytes: 64 << 20)).queries
+        let body = [UInt8](repeating: 7, count: memory.bytesMax / 4 * 3)
+        let server = try start(configured { $0.answerMemory = memory }) { _, responder in responder.send(HTTPResponse(status: 200, body: body)) }
+        let slow = RawConnection(port: server.port)
+        slow.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        XCTAssert(slow.receive(until: "\r\n\r\n").hasPrefix("HTTP/1.1 200"))
+        XCTAssertEqual(memory.usedBytes, body.count)
+        let refused = try HTTPClient().perform(HTTPClientRequest(url: "http://\(server.address)/"))
+        XCTAssertEqual(refused.status, 503)
+        XCTAssert(String(decoding: refused.body, as: UTF8.self).contains("memory for queries"))
+        XCTAssertEqual(slow.receiveToEnd(untilBytes: body.count), body.count)
+        // Released on the server's thread, after the last byte.
+        for _ in 0..<1000 where memory.usedBytes != 0 { usleep(5000) }
+        XCTAssertEqual(memory.usedBytes, 0)
+        XCTAssertEqual(try HTTPClient().perform(HTTPClientRequest(url: "http://\(server.address)/")).body.count, body.count)
+        server.stop(drainMillis: 1000)
+    }
+
     func testCompressesWhatTheClientTakes() throws {
         let server = try start(configured { $0.compress = { _ in Array("packed".utf8) } }) { request, responder in
             responder.send(HTTPResponse(status: 200, headers: [("Content-Type", request.rawQuery)], body: [UInt8](repeating: 97, count: 2000)))

@@ -68,6 +68,17 @@ final class RawConnection {
         return all
     }
 
+    /// How many of that many bytes came.
+    func receiveToEnd(untilBytes wanted: Int) -> Int {
+        var got = 0
+        while got < wanted {
+            let piece = receive(min(1 << 20, wanted - got))
+            if piece.isEmpty { break }
+            got += piece.count
+        }
+        return got
+    }
+
     func receiveToEnd() -> String {
         var all: [UInt8] = []
         while true {
