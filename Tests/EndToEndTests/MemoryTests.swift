@@ -193,7 +193,12 @@ final class MemoryTests: XCTestCase {
         XCTAssertTrue(tree["error"].text.contains("more than 39321600 (query.max-bytes, a share of memory, 268435456 bytes)"), tree["error"].text)
         XCTAssertLessThan(try peakBytes(), Self.ceilingBytes)
         // A query ends a moment after its answer is sent.
-        XCTAssertEqual(try eventually { try used("queries") } until: { $0 == 0 }, 0)
+        XCTAssertEqual(
+            try eventually {
+                try used("queries")
+            } until: {
+                $0 == 0
+            }, 0)
         // The same data a series at a time is no burden.
         XCTAssertEqual(try obsd.value(#"sum(count_over_time({__name__="heavy"}[3h]))"#), 2_000_000)
         let refusals = String(decoding: try obsd.get("/metrics").body, as: UTF8.self).split(separator: "\n")
