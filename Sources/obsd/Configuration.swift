@@ -15,8 +15,6 @@ struct Configuration {
     var memory: MemoryShares
     /// Nil keeps for ever.
     var retentionMillis: Int64?
-    /// Nil for no bound by the flag; the file may have one.
-    var retentionBytes: Int64?
     var durability: Durability
     var authenticator: Authenticator
     var tls: TLSIdentity?
@@ -26,7 +24,6 @@ struct Configuration {
     init(_ flags: Flags) throws(ObsError) {
         self.flags = flags
         retentionMillis = flags["retention"] == "none" ? nil : try flags.durationMillis("retention")
-        retentionBytes = try flags.byteSize("retention-bytes")
         durability = try Self.durability(flags)
         guard flags["otlp-grpc"] == "none" else { throw ObsError(.badInput, "flag --otlp-grpc: OTLP/gRPC is not served yet; send OTLP/HTTP to --otlp-http") }
         limits.queryTimeoutMillis = try flags.durationMillis("query-timeout")
@@ -42,7 +39,15 @@ struct Configuration {
         tls = try Self.tlsIdentity(flags)
         authenticator = try Self.authenticator(flags)
         try Self.refuseOpenListeners(flags, tls: tls)
-        if !flags.isGiven("retention-bytes") { retentionBytes = file.storage.retentionBytes }
+        _ = try retention(of: file)
+    }
+
+    /// What a file says of the retention, but for what a flag says.
+    func retention(of file: FileConfiguration) throws(ObsError) -> RetentionBounds {
+        try file.storage.check(retentionMillis: retentionMillis)
+        var bounds = file.storage.retention
+        if flags.isGiven("retention-bytes") { bounds.bytes = try flags.byteSize("retention-bytes") }
+        return bounds
     }
 
     private static func memoryCeiling(_ flags: Flags, _ file: FileConfiguration) throws(ObsError) -> Int {

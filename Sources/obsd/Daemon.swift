@@ -38,7 +38,7 @@ final class Daemon: Sendable {
         file = Mutex(configuration.file)
 
         engine = try StorageEngine.open(
-            Self.engineConfiguration(configuration), fileSystem: LocalFileSystem(), clock: clock, decoder: WireDecoder(limits: limits),
+            try Self.engineConfiguration(configuration), fileSystem: LocalFileSystem(), clock: clock, decoder: WireDecoder(limits: limits),
             waitForReplay: false)
         tails = TailHub(limits)
         let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock)
@@ -74,10 +74,9 @@ final class Daemon: Sendable {
 
     // MARK: Start
 
-    private static func engineConfiguration(_ configuration: Configuration) -> EngineConfiguration {
+    private static func engineConfiguration(_ configuration: Configuration) throws(ObsError) -> EngineConfiguration {
         var engine = EngineConfiguration(dataDirectory: configuration.flags["data"], retentionMillis: configuration.retentionMillis)
-        engine.retentionBytes = configuration.retentionBytes
-        engine.retentionBytesBySignal = configuration.file.storage.retentionBytesBySignal
+        engine.retention = try configuration.retention(of: configuration.file)
         engine.durability = configuration.durability
         engine.limits = configuration.limits
         engine.apply(configuration.memory)
@@ -163,6 +162,7 @@ final class Daemon: Sendable {
     private func apply(_ file: FileConfiguration) throws(ObsError) {
         // What can fail comes first, so that a failure changes nothing.
         let ruleFiles = try rules.load(file.alerting.ruleFiles)
+        let retention = try configuration.retention(of: file)
         for warning in file.prometheus.warnings + file.alerting.warnings { DiagnosticLog.warn(warning) }
         let settings = ruleSettings(file.prometheus.global)
         let webhook = configuration.flags["alert-webhook"]
@@ -171,6 +171,7 @@ final class Daemon: Sendable {
             alertmanager: file.alerting.alertmanagers.isEmpty ? nil : AlertmanagerNotifier(endpoints: file.alerting.alertmanagers))
         rules.apply(ruleFiles, settings: settings)
         scrapes.apply(file.prometheus.scrapes)
+        engine.setRetention(retention)
     }
 
     private func ruleSettings(_ global: PrometheusConfiguration.Global) -> RuleSettings {

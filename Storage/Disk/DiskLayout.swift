@@ -6,7 +6,7 @@ package import ObsCore
 /// <root>/LOCK  VERSION
 ///        wal/epochs   wal/<signal>/<sequence, 16 hexadecimal digits>.wal
 ///        tenants/<tenant>/<signal>/<yyyy-mm-dd>/<segment id>.seg
-///        index/catalog.sqlite   tombstones/<number, 16 hexadecimal digits>.del   state/   quarantine/
+///        index/catalog.sqlite   tombstones/<number, 16 hexadecimal digits>.del   snapshots/<name>/   state/   quarantine/
 /// ```
 package struct DiskLayout: Sendable {
     package let root: String
@@ -28,7 +28,8 @@ package struct DiskLayout: Sendable {
     package var indexFolder: String { root + "/index" }
     package var catalog: String { indexFolder + "/catalog.sqlite" }
     package var tombstones: String { root + "/tombstones" }
-    package func snapshot(_ name: String) -> String { "\(root)/snapshots/\(name)" }
+    package var snapshots: String { root + "/snapshots" }
+    package func snapshot(_ name: String) -> String { "\(snapshots)/\(name)" }
     package func tombstone(_ number: UInt64) -> String { "\(tombstones)/\(hexString(number))\(Self.tombstoneSuffix)" }
     package var state: String { root + "/state" }
     package var quarantine: String { root + "/quarantine" }

@@ -37,10 +37,8 @@ package struct EngineConfiguration: Sendable {
     package var headBytesMax = 1 << 30
     /// Memory for decoded blocks of segments.
     package var cacheBytesMax = 128 << 20
-    /// Bytes of segments that are kept, all tenants and signals together; nil for no bound. The log comes on top.
-    package var retentionBytes: Int64?
-    /// The same for single signals.
-    package var retentionBytesBySignal: [Signal: Int64] = [:]
+    /// What is kept beside that, at the start; see `StorageEngine.setRetention`.
+    package var retention = RetentionBounds()
     /// With less free space than this appends are refused and the oldest segments go: what a flush and a merge need to give space back.
     /// Nil takes a share of the file system, see `StoreGate.freeBytesMin(ofTotal:)`; 0 watches nothing.
     package var freeBytesMin: Int64?

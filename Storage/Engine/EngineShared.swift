@@ -10,6 +10,7 @@ final class EngineShared: Sendable {
     let clock: any Clock
     let layout: DiskLayout
     let gate: StoreGate
+    let retention: Retention
     let tombstones: Tombstones
     /// Decoded blocks of all open segments.
     let cache: BlockCache
@@ -25,7 +26,8 @@ final class EngineShared: Sendable {
         self.clock = clock
         layout = DiskLayout(root: configuration.dataDirectory)
         gate = StoreGate(configuration, fileSystem)
-        tombstones = Tombstones(fileSystem, layout)
+        retention = Retention(configuration.retention, clock)
+        tombstones = Tombstones(fileSystem, layout, retention)
         let cache = BlockCache(bytesMax: configuration.cacheBytesMax, account: configuration.limits.memory.cache)
         configuration.limits.memory.onPressure { [weak cache] in cache?.removeAll() }
         self.cache = cache

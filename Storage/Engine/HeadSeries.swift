@@ -31,6 +31,7 @@ final class HeadSeries: SeriesSource {
     private let head: MetricHead
     private let ids: [Int]
     private let range: ClosedRange<Int64>
+    private let expiry: Expiry
     private let locked: Locked
     private let context: QueryContext
     private var position = -1
@@ -39,13 +40,20 @@ final class HeadSeries: SeriesSource {
     private var groupBytes = 0
     private(set) var labels: Labels?
 
-    init(_ head: MetricHead, _ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext, locked: @escaping Locked) throws(ObsError) {
+    init(
+        _ head: MetricHead, _ matchers: [LabelMatcher], range: ClosedRange<Int64>, expiry: Expiry, context: QueryContext, locked: @escaping Locked
+    ) throws(ObsError) {
         self.head = head
         self.range = range
         self.locked = locked
         self.context = context
         var count = 0
-        locked { count = head.table.count }
+        var minTime = Int64.max
+        locked {
+            count = head.table.count
+            minTime = head.minTime
+        }
+        self.expiry = expiry.concerning(minTime)
         let selected = select(matchers, in: head.table, count: count, locked: locked)
         // Themselves and what sorting takes.
         try context.charge(bytes: selected.count * 2 * MemoryLayout<Int>.stride)
@@ -53,7 +61,11 @@ final class HeadSeries: SeriesSource {
         try advance()
     }
 
-    func samples() -> (times: [Int64], values: [Double]) { group[position - groupStart] }
+    func samples() -> (times: [Int64], values: [Double]) {
+        let samples = group[position - groupStart]
+        guard let labels, !expiry.rules.isEmpty else { return samples }
+        return leaving(out: DeletedRows(expiry: expiry).deletedTimes(labels), samples)
+    }
 
     func advance() throws(ObsError) {
         position += 1
@@ -93,7 +105,7 @@ final class HeadSeries: SeriesSource {
 
 extension SeriesTable {
     /// Label sets with data within `range`, each satisfying all matchers of at least one selector (no selector: all).
-    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, locked: Locked) -> [Labels] {
+    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, expiry: Expiry, locked: Locked) -> [Labels] {
         var count = 0
         locked { count = self.count }
         var wanted = [Bool](repeating: selectors.isEmpty, count: count)
@@ -102,7 +114,11 @@ extension SeriesTable {
         }
         locked {
             for id in 0..<count where wanted[id] {
-                wanted[id] = self[id].pointee.minTime <= range.upperBound && self[id].pointee.maxTime >= range.lowerBound
+                let record = self[id].pointee
+                wanted[id] = record.minTime <= range.upperBound && record.maxTime >= range.lowerBound
+                if wanted[id], expiry.mayConcern(record.minTime) {
+                    wanted[id] = expiry.cutoff(labels: record.labelBytes) <= min(record.maxTime, range.upperBound)
+                }
             }
         }
         return (0..<count).filter { wanted[$0] }.map { Labels(canonical: [UInt8](self[$0].pointee.labelBytes)) }

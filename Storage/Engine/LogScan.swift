@@ -100,7 +100,10 @@ struct LogScan {
     }
 
     private mutating func visit(_ entry: HeadBatch<LogBatch>, streams: [Bool]) throws(ObsError) {
-        try feed(entry.batch, matching: entry.streamIDs.map { streams[Int($0)] })
+        let batch = entry.batch
+        let past = DeletedRows(expiry: deletions.expiry.concerning(entry.minTime))
+        let deleted = past.isEmpty ? [] : batch.streams.indices.map { past.deletedTimes(batch.labels(ofStream: UInt32($0))) }
+        try feed(batch, matching: entry.streamIDs.map { streams[Int($0)] }, deleted: deleted)
     }
 
     private mutating func visit(_ segment: LogSegment, _ reader: LogSegmentReader, _ block: Int, streams: [Bool], mask: DeletedRows) throws(ObsError) {

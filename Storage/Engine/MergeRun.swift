@@ -85,7 +85,9 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
                     try run(choice.map { segments[$0] })
                     return .success(true)
                 }
-                return .success(false)
+                guard !state.read({ $0.isStopping || $0.isOff }), let past = try store.nextPast(store.settledSegments()) else { return .success(false) }
+                try run([past])
+                return .success(true)
             } catch { return .failure(error) }
         }
         return try result.get()

@@ -44,6 +44,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     private let wal: WALWriter
     /// One flush at a time, oldest generation first. (A number, not Void: to the thread sanitizer an empty state has the address of its Monitor.)
     private let flushing = Monitor(0)
+    let expiryWatch = Monitor(ExpiryWatch())
 
     /// Begins with what recovery found; takes appends at once, answers when `replay` is done.
     init(_ shared: EngineShared, _ recovered: Recovery.Recovered<Head>) throws(ObsError) {
@@ -111,7 +112,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     }
 
     /// The oldest time (in the signal's unit) a record received then may have.
-    private func floor(receivedAtNanos: Int64) -> Int64 {
+    func floor(receivedAtNanos: Int64) -> Int64 {
         guard let retention = shared.configuration.retentionMillis else { return .min }
         let millis = floorDivide(receivedAtNanos, nanosPerMilli).subtractingReportingOverflow(retention)
         let ticks = millis.partialValue.multipliedReportingOverflow(by: Head.ticksPerMilli)
@@ -185,6 +186,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     }
 
     var allSegments: [Segment] { state.read { Array($0.segments.values.joined()) } }
+
+    var tenants: [TenantID] { state.read { Array($0.segments.keys) } }
 
     func segments(of tenant: TenantID) -> [Segment] { state.read { $0.segments[tenant] ?? [] } }
 
@@ -357,13 +360,6 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         guard wasThere else { return }
         shared.gate.quarantine(path, shared.layout, error)
         try? shared.record(removing: [info])
-    }
-
-    /// Drops segments whose newest record is older than the retention.
-    func enforceRetention() {
-        guard shared.configuration.retentionMillis != nil else { return }
-        let cutoff = floor(receivedAtNanos: shared.clock.nowNanos())
-        drop("past the retention") { $0.maxTime < cutoff }
     }
 
     /// Drops the segments that `isChosen` says, whoever reads them keeps them until done.

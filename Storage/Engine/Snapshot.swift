@@ -40,6 +40,31 @@ struct Snapshot {
         for folder in folders { try shared.fileSystem.syncDirectory(folder) }
     }
 
+    /// Removes what interrupted snapshots left, at start.
+    static func removeUnfinished(_ files: any FileSystem, _ layout: DiskLayout) throws(ObsError) {
+        for name in try files.list(layout.snapshots) where isName(name) {
+            let left = DiskLayout(root: layout.snapshot(name))
+            guard files.isDirectory(left.root), !files.exists(left.version) else { continue }
+            DiagnosticLog.info("unfinished snapshot removed", [("path", left.root)])
+            try removeTree(files, left.root)
+        }
+    }
+
+    /// Other folders there are somebody's own.
+    private static func isName(_ name: String) -> Bool {
+        let parts = name.utf8.split(separator: UInt8(ascii: "-"))
+        return parts.count == 2 && parts[0].count == 16 && parts[1].count == 16 && parts[0].last == UInt8(ascii: "Z")
+            && parts[1].allSatisfy { hexValue($0) != nil }
+    }
+
+    private static func removeTree(_ files: any FileSystem, _ folder: String) throws(ObsError) {
+        for name in try files.list(folder) {
+            let path = "\(folder)/\(name)"
+            if files.isDirectory(path) { try removeTree(files, path) } else { try files.remove(path) }
+        }
+        try files.removeDirectory(folder)
+    }
+
     func finish() throws(ObsError) {
         try shared.fileSystem.hardLink(shared.layout.version, to: target.version)
         try shared.fileSystem.syncDirectory(target.root)

@@ -40,7 +40,7 @@ struct SpanScan {
         zones = OverlapZones(ranges + ranges + segments.map { $0.info.minTime...$0.info.maxTime })
         for entry in entries {
             try context.check()
-            try feed(entry.batch)
+            try feed(entry.batch, mask: DeletedRows(expiry: sources.deletions.expiry.concerning(entry.minTime)))
         }
         for segment in segments { try visit(segment, mask: sources.deletions.mask(of: segment.info)) }
     }

@@ -50,6 +50,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         let catalog = try Catalog.open(layout.catalog)
         let shared = EngineShared(configuration, fileSystem: fileSystem, clock: clock, secret: version.secret, epochs: epochs, catalog: catalog)
         try shared.tombstones.load(shared.gate)
+        try Snapshot.removeUnfinished(fileSystem, layout)
         let engine = try StorageEngine(shared, catalog, lock, decoder)
         try engine.start(waitForReplay: waitForReplay)
         return engine
@@ -159,19 +160,26 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
 
     /// Drops segments past the retention, by age and by bytes; done every few seconds by itself.
     package func enforceRetention() {
-        metrics.enforceRetention()
-        logs.enforceRetention()
-        traces.enforceRetention()
+        metrics.dropPast()
+        logs.dropPast()
+        traces.dropPast()
         enforceRetentionBytes()
     }
 
     private func enforceRetentionBytes() {
-        let configuration = shared.configuration
-        for (signal, bytesMax) in configuration.retentionBytesBySignal {
-            drop("past the retention by bytes", SegmentsByAge(segmentInfos.filter { $0.signal == signal }).excess(over: bytesMax))
+        let bounds = shared.retention.bounds
+        for tenant in Set(metrics.tenants + logs.tenants + traces.tenants).sorted() {
+            guard let bytesMax = shared.retention.bytesMax(of: tenant) else { continue }
+            drop("past the retention by bytes of a tenant", SegmentsByAge(segmentInfos.filter { $0.tenant == tenant }).excess(over: bytesMax))
         }
-        if let bytesMax = configuration.retentionBytes { drop("past the retention by bytes", SegmentsByAge(segmentInfos).excess(over: bytesMax)) }
+        for (signal, bytesMax) in bounds.bytesBySignal {
+            drop("past the retention by bytes of a signal", SegmentsByAge(segmentInfos.filter { $0.signal == signal }).excess(over: bytesMax))
+        }
+        if let bytesMax = bounds.bytes { drop("past the retention by bytes", SegmentsByAge(segmentInfos).excess(over: bytesMax)) }
     }
+
+    /// Puts other bounds in force: rules hide rows from the moment this returns, or show again what no merge has left out yet.
+    package func setRetention(_ bounds: RetentionBounds) { shared.retention.set(bounds) }
 
     /// Makes room on a disk that fills up: heads are written so that their log goes, and then the oldest segments go. Done several times a second by itself.
     package func freeSpace() {
@@ -332,7 +340,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         }
         for head in heads {
             try context.check()
-            sources.append(try HeadSeries(head, matchers, range: range, context: context, locked: metrics.locked))
+            sources.append(try HeadSeries(head, matchers, range: range, expiry: deletions.expiry, context: context, locked: metrics.locked))
         }
         return MergedSeriesSet(sources, context: context)
     }
@@ -347,14 +355,18 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
                 try context.check()
                 try found.add(segment.labelSets(selectors, range: range, deletions: deletions), context)
             }
-            for head in heads { try found.add(head.table.labelSets(selectors, range: range, locked: metrics.locked), context) }
+            for head in heads {
+                try found.add(head.table.labelSets(selectors, range: range, expiry: deletions.expiry, locked: metrics.locked), context)
+            }
         case .logs:
             var heads: [LogHead] = []
             for segment in try logs.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
                 try context.check()
                 try found.add(segment.labelSets(selectors, range: range, deletions: deletions), context)
             }
-            for head in heads { try found.add(head.streams.labelSets(selectors, range: range, locked: logs.locked), context) }
+            for head in heads {
+                try found.add(head.streams.labelSets(selectors, range: range, expiry: deletions.expiry, locked: logs.locked), context)
+            }
         case .traces: return []
         }
         try context.check()

@@ -34,28 +34,14 @@ struct Tombstone: Sendable {
 
     func matches(_ batch: SpanBatch, row: Int) -> Bool {
         guard range.contains(batch.startNanos[row]) else { return false }
-        return batch.bytes.withUnsafeBytes { bytes in
-            selectors.contains { matchers in
-                matchers.allSatisfy { matcher in
-                    switch matcher.name {
-                    case "service": matcher.matches(UnsafeRawBufferPointer(rebasing: bytes[batch.services[Int(batch.resource[row])].range]))
-                    case "name": matcher.matches(UnsafeRawBufferPointer(rebasing: bytes[batch.name[row].range]))
-                    case "trace_id": matcher.matches(batch.traceID[row].description)
-                    default: false
-                    }
-                }
-            }
-        }
+        return selectors.contains { SpanLabel.match($0, batch, row: row) }
     }
 
     /// - Throws: `.badInput` for a selector that would delete everything by mistake or that nothing can satisfy.
     static func check(_ selectors: [[LabelMatcher]], _ signal: Signal) throws(ObsError) {
         if selectors.isEmpty || selectors.contains(where: \.isEmpty) { throw ObsError(.badInput, "a deletion needs at least one matcher") }
         guard selectors.reduce(0, { $0 + $1.count }) <= matchersMax else { throw ObsError(.badInput, "a deletion has at most \(matchersMax) matchers") }
-        guard signal == .traces else { return }
-        for matcher in selectors.joined() where !["service", "name", "trace_id"].contains(matcher.name) {
-            throw ObsError(.badInput, "spans are deleted by service, name and trace_id, not by \(quoted(matcher.name))")
-        }
+        if signal == .traces { for matchers in selectors { try SpanLabel.check(matchers) } }
     }
 
     // MARK: The file
@@ -154,29 +140,64 @@ struct Tombstone: Sendable {
     }
 }
 
-/// What the tombstones of a tenant and signal say at one moment. Readers take it before they take the segments: a tombstone goes only after the last segment it
+/// What spans can be chosen by.
+enum SpanLabel {
+    static let service = "service"
+    static let name = "name"
+    static let traceID = "trace_id"
+
+    static func check(_ matchers: [LabelMatcher]) throws(ObsError) {
+        for matcher in matchers where ![service, name, traceID].contains(matcher.name) {
+            throw ObsError(.badInput, "spans are chosen by service, name and trace_id, not by \(quoted(matcher.name))")
+        }
+    }
+
+    static func match(_ matchers: [LabelMatcher], _ batch: SpanBatch, row: Int) -> Bool {
+        batch.bytes.withUnsafeBytes { bytes in
+            matchers.allSatisfy { matcher in
+                switch matcher.name {
+                case service: matcher.matches(UnsafeRawBufferPointer(rebasing: bytes[batch.services[Int(batch.resource[row])].range]))
+                case name: matcher.matches(UnsafeRawBufferPointer(rebasing: bytes[batch.name[row].range]))
+                case traceID: matcher.matches(batch.traceID[row].description)
+                default: false
+                }
+            }
+        }
+    }
+}
+
+/// What is hidden in a tenant and signal at one moment. Readers take it before they take the segments: a tombstone goes only after the last segment it
 /// concerns, so that who still reads that segment must have the tombstone.
 struct Deletions: Sendable {
     var tombstones: [Tombstone] = []
+    var expiry = Expiry()
 
-    func mask(of segment: SegmentInfo) -> DeletedRows { DeletedRows(tombstones: tombstones.filter { $0.concerns(segment) }) }
+    func mask(of segment: SegmentInfo) -> DeletedRows {
+        DeletedRows(tombstones: tombstones.filter { $0.concerns(segment) }, expiry: expiry.concerning(segment.minTime))
+    }
 }
 
-/// The deleted rows of one segment.
+/// The hidden rows of one segment.
 struct DeletedRows: RowMask {
     var tombstones: [Tombstone] = []
+    /// Without rules when no row is old enough.
+    var expiry = Expiry()
 
-    var isEmpty: Bool { tombstones.isEmpty }
+    var isEmpty: Bool { tombstones.isEmpty && expiry.rules.isEmpty }
 
     func deletedTimes(labels: UnsafeRawBufferPointer) -> [ClosedRange<Int64>] {
         var times: [ClosedRange<Int64>] = []
         for tombstone in tombstones where tombstone.matches(labels) { times.append(tombstone.range) }
+        let cutoff = expiry.cutoff(labels: labels)
+        if cutoff > .min { times.append(.min...(cutoff - 1)) }
         return times
     }
 
     func deletedTimes(_ labels: Labels) -> [ClosedRange<Int64>] { isEmpty ? [] : labels.bytes.withUnsafeBytes { deletedTimes(labels: $0) } }
 
-    func isDeleted(_ batch: SpanBatch, row: Int) -> Bool { tombstones.contains { $0.matches(batch, row: row) } }
+    func isDeleted(_ batch: SpanBatch, row: Int) -> Bool {
+        tombstones.contains { $0.matches(batch, row: row) } || batch.startNanos[row] < expiry.cutoff(batch, row: row)
+    }
 
     /// Whether everything of a series or stream between two times is deleted.
     func covers(_ times: ClosedRange<Int64>, _ labels: Labels) -> Bool {

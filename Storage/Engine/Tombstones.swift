@@ -2,7 +2,7 @@ internal import ObsCore
 internal import ObsDisk
 internal import ObsSegment
 
-/// The tombstones of the store: files in `tombstones/`, a copy in memory.
+/// What is hidden in the store: by tombstones, files in `tombstones/` with a copy in memory, and by the rules of the retention.
 final class Tombstones: MergeFilter {
     private struct Lane: Hashable {
         var tenant: TenantID
@@ -20,11 +20,13 @@ final class Tombstones: MergeFilter {
 
     private let fileSystem: any FileSystem
     private let layout: DiskLayout
+    private let retention: Retention
     private let state = Monitor(State())
 
-    init(_ fileSystem: any FileSystem, _ layout: DiskLayout) {
+    init(_ fileSystem: any FileSystem, _ layout: DiskLayout, _ retention: Retention) {
         self.fileSystem = fileSystem
         self.layout = layout
+        self.retention = retention
     }
 
     /// Reads the files, at start. A damaged one is set aside: what it hid is seen again, and the log says so.
@@ -74,10 +76,8 @@ final class Tombstones: MergeFilter {
     func setHolder(_ number: UInt64, _ path: String) { state.read { $0.holders[number] = path } }
 
     func deletions(_ tenant: TenantID, _ signal: Signal) -> Deletions {
-        state.read { state in
-            if state.all.isEmpty { return Deletions() }
-            return Deletions(tombstones: state.all.values.filter { $0.tenant == tenant && $0.signal == signal })
-        }
+        let tombstones = state.read { state in state.all.values.filter { $0.tenant == tenant && $0.signal == signal } }
+        return Deletions(tombstones: tombstones, expiry: retention.expiry(tenant, signal))
     }
 
     func all(_ signal: Signal) -> [(number: UInt64, tombstone: Tombstone)] {
@@ -91,5 +91,7 @@ final class Tombstones: MergeFilter {
 
     func mask(of segment: SegmentInfo) -> any RowMask { deletions(segment.tenant, segment.signal).mask(of: segment) }
 
-    func version(_ tenant: TenantID, _ signal: Signal) -> UInt64 { state.read { $0.versions[Lane(tenant: tenant, signal: signal), default: 0] } }
+    func version(_ tenant: TenantID, _ signal: Signal) -> UInt64 {
+        retention.version &+ state.read { $0.versions[Lane(tenant: tenant, signal: signal), default: 0] }
+    }
 }

@@ -27,7 +27,7 @@ final class RetentionTests: EngineTestCase {
         let bytes = engine.status().signals.map(\.segmentBytes).reduce(0, +)
         engine.close()
         engine = try open(root, disk) {
-            $0.retentionBytes = bytes / 2
+            $0.retention.bytes = bytes / 2
             $0.maintainsItself = false
         }
         engine.enforceRetention()
@@ -37,7 +37,7 @@ final class RetentionTests: EngineTestCase {
         engine.close()
         // The bound is too small for anything: a signal's newest segment stays.
         engine = try open(root, disk) {
-            $0.retentionBytes = 1
+            $0.retention.bytes = 1
             $0.maintainsItself = false
         }
         engine.enforceRetention()
@@ -48,7 +48,7 @@ final class RetentionTests: EngineTestCase {
 
     func testBytesOfOneSignalLeaveTheOthers() throws {
         let engine = try open(makeRoot(), MemoryFileSystem()) {
-            $0.retentionBytesBySignal = [.logs: 1]
+            $0.retention.bytesBySignal = [.logs: 1]
             $0.maintainsItself = false
         }
         try fill(engine, days: 3)

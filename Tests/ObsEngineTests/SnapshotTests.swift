@@ -39,4 +39,26 @@ final class SnapshotTests: EngineTestCase {
         XCTAssertEqual(try read(copy)["a"], [0: 1, 1: 1, 5: 5])
         copy.close()
     }
+
+    func testInterruptedSnapshotsGoAtTheNextStart() throws {
+        let root = makeRoot()
+        let disk = MemoryFileSystem()
+        let faulty = FaultyFileSystem(disk)
+        var engine = try open(root, faulty) { $0.maintainsItself = false }
+        try write(engine, [("a", 1, 1)])
+        _ = try engine.appendAndWait(logBatch([(["app": "x"], 1, "line")]), origin: origin())
+        let whole = try engine.snapshot()
+        // VERSION comes last.
+        faulty.watch { $0.operation == .hardLink && $0.path.hasSuffix("VERSION") ? .inputOutput : nil }
+        XCTAssertThrowsError(try engine.snapshot())
+        faulty.watch(nil)
+        try disk.makeDirectories("\(root)/snapshots/of-somebody")
+        XCTAssertEqual(try disk.list("\(root)/snapshots").count, 3)
+        engine.close()
+        engine = try open(root, disk) { $0.maintainsItself = false }
+        XCTAssertEqual(try disk.list("\(root)/snapshots"), [whole, "of-somebody"])
+        XCTAssertEqual(try read(engine), ["a": [1: 1]])
+        XCTAssertEqual(try readLogs(engine).lines, ["line"])
+        engine.close()
+    }
 }

@@ -1,0 +1,236 @@
+// How long what is stored is kept: bounds on bytes, and rules that keep some rows for a shorter time than the rest.
+//
+// A rule is a deletion that moves with the clock: rows it governs are hidden from the moment they are older than it keeps, in segments and heads. They
+// leave the disk with the merges that come by, and at the latest when the newest row of their segment is that old: then the segment is dropped if nothing of it
+// is left, else written once more without them. So a rule costs one rewriting of a segment at most, whatever share of it the rule governs.
+
+package import ObsCore
+internal import ObsSegment
+package import ObsStore
+
+/// Rows of a signal that are kept for a shorter time than the rest.
+package struct RetentionRule: Sendable {
+    package var signal: Signal
+    /// Nil for every tenant.
+    package var tenant: TenantID?
+    /// All must hold; none governs every row. On labels of series and streams; on `service`, `name` and `trace_id` of spans.
+    package var matchers: [LabelMatcher]
+    package var keepMillis: Int64
+    /// Of the rules that a row satisfies the one of the highest priority governs it; of several, the one that keeps it for the shortest time.
+    package var priority: Int
+
+    /// - Throws: `.badInput` for a rule on labels that spans do not have, or one that keeps nothing.
+    package init(_ signal: Signal, tenant: TenantID? = nil, _ matchers: [LabelMatcher], keepMillis: Int64, priority: Int = 0) throws(ObsError) {
+        guard keepMillis > 0 else { throw ObsError(.badInput, "rows must be kept for some time") }
+        if signal == .traces { try SpanLabel.check(matchers) }
+        self.signal = signal
+        self.tenant = tenant
+        self.matchers = matchers
+        self.keepMillis = keepMillis
+        self.priority = priority
+    }
+}
+
+/// What is kept beside the bound on age. May be changed while the engine runs.
+package struct RetentionBounds: Sendable {
+    /// Bytes of segments, all tenants and signals together; nil for no bound. The log comes on top.
+    package var bytes: Int64?
+    /// The same for single signals.
+    package var bytesBySignal: [Signal: Int64] = [:]
+    /// The same for single tenants.
+    package var bytesByTenant: [TenantID: Int64] = [:]
+    /// The same for each tenant that `bytesByTenant` does not name.
+    package var bytesEachTenant: Int64?
+    package var rules: [RetentionRule] = []
+
+    package init() {}
+}
+
+/// The bounds in force, and what their rules say now.
+final class Retention: Sendable {
+    private struct State {
+        var bounds: RetentionBounds
+        /// Changes with the rules.
+        var version: UInt64 = 0
+    }
+
+    private let clock: any Clock
+    private let state: Monitor<State>
+
+    init(_ bounds: RetentionBounds, _ clock: any Clock) {
+        self.clock = clock
+        state = Monitor(State(bounds: Self.ordered(bounds)))
+    }
+
+    var bounds: RetentionBounds { state.read { $0.bounds } }
+    var version: UInt64 { state.read { $0.version } }
+
+    func set(_ bounds: RetentionBounds) {
+        state.read { state in
+            state.bounds = Self.ordered(bounds)
+            state.version += 1
+        }
+    }
+
+    private static func ordered(_ bounds: RetentionBounds) -> RetentionBounds {
+        var bounds = bounds
+        bounds.rules.sort { ($1.priority, $0.keepMillis) < ($0.priority, $1.keepMillis) }
+        return bounds
+    }
+
+    func bytesMax(of tenant: TenantID) -> Int64? { state.read { $0.bounds.bytesByTenant[tenant] ?? $0.bounds.bytesEachTenant } }
+
+    /// What is past in a tenant at this moment.
+    func expiry(_ tenant: TenantID, _ signal: Signal) -> Expiry {
+        let rules = state.read { state in state.bounds.rules.filter { $0.signal == signal && ($0.tenant ?? tenant) == tenant } }
+        guard !rules.isEmpty else { return Expiry() }
+        let now = clock.nowNanos()
+        return Expiry(
+            rules: rules.map { rule in
+                let keep = rule.keepMillis.multipliedReportingOverflow(by: nanosPerMilli)
+                let cutoff = keep.overflow ? (Int64.min, true) : now.subtractingReportingOverflow(keep.partialValue)
+                let nanos = cutoff.1 ? Int64.min : cutoff.0
+                return Expiry.Rule(matchers: rule.matchers, cutoff: signal == .metrics ? floorDivide(nanos, nanosPerMilli) : nanos)
+            })
+    }
+}
+
+/// What the rules of one tenant and signal say at one moment.
+struct Expiry: Sendable {
+    struct Rule: Sendable {
+        var matchers: [LabelMatcher]
+        /// Rows before it are past. In the signal's unit.
+        var cutoff: Int64
+    }
+
+    /// The first that a row satisfies governs it.
+    var rules: [Rule] = []
+
+    /// What the label set's rows must not be older than; all of time when no rule governs them.
+    func cutoff(labels: UnsafeRawBufferPointer) -> Int64 { rules.first { $0.matchers.match(labels) }?.cutoff ?? .min }
+
+    func cutoff(_ batch: SpanBatch, row: Int) -> Int64 { rules.first { SpanLabel.match($0.matchers, batch, row: row) }?.cutoff ?? .min }
+
+    /// Whether rows that old may be past.
+    func mayConcern(_ minTime: Int64) -> Bool { rules.contains { minTime < $0.cutoff } }
+
+    /// This, or nothing when no row is old enough to be past.
+    func concerning(_ minTime: Int64) -> Expiry { mayConcern(minTime) ? self : Expiry() }
+
+    /// What is older is past whatever its labels: where a rule governs all that the ones before it leave.
+    var cutoffOfAll: Int64 {
+        guard let last = rules.firstIndex(where: { $0.matchers.isEmpty }) else { return .min }
+        return rules[...last].map(\.cutoff).min() ?? .min
+    }
+
+    /// How many rules would leave nothing of rows that end at that time.
+    func ripe(_ maxTime: Int64) -> Int { rules.count { maxTime < $0.cutoff } }
+}
+
+/// How much of a segment is past by rules that its newest row is past by.
+enum PastShare { case none, some, all }
+
+extension PastShare {
+    /// - Parameter isPast: of each part of the segment.
+    init(isPast: some Sequence<Bool>) {
+        var past = false
+        var rest = false
+        for part in isPast {
+            if part { past = true } else { rest = true }
+        }
+        self = past ? (rest ? .some : .all) : .none
+    }
+}
+
+/// Which segments were looked at for rows that are past; looking again is worth it when another rule is ripe.
+struct ExpiryWatch: Sendable {
+    private struct Look: Equatable {
+        var version: UInt64
+        var ripe: Int
+    }
+
+    private var looks: [String: Look] = [:]
+
+    /// True when it was not looked at under these rules with as many ripe.
+    mutating func isNew(_ path: String, version: UInt64, ripe: Int) -> Bool { looks[path] != Look(version: version, ripe: ripe) }
+
+    mutating func note(_ path: String, version: UInt64, ripe: Int) { looks[path] = Look(version: version, ripe: ripe) }
+
+    mutating func forget(except present: () -> Set<String>, count: Int) {
+        guard looks.count > 2 * count + 100 else { return }
+        let present = present()
+        looks = looks.filter { present.contains($0.key) }
+    }
+}
+
+extension SignalStore {
+    /// Drops segments all of whose rows are past, as their footers tell.
+    func dropPast() {
+        var cutoffs: [TenantID: Int64] = [:]
+        let global = shared.configuration.retentionMillis == nil ? .min : floor(receivedAtNanos: shared.clock.nowNanos())
+        for tenant in tenants { cutoffs[tenant] = max(global, shared.retention.expiry(tenant, Head.signal).cutoffOfAll) }
+        guard cutoffs.values.contains(where: { $0 > .min }) else { return }
+        drop("past the retention") { $0.maxTime < cutoffs[$0.tenant] ?? .min }
+    }
+
+    /// The next segment to be written again without the rows that are past. Drops those of which nothing is left.
+    /// - Parameter segments: that may be merged, by tenant.
+    func nextPast(_ segments: [[Segment]]) throws(ObsError) -> Segment? {
+        for ofTenant in segments {
+            guard let tenant = ofTenant.first?.info.tenant else { continue }
+            let version = shared.retention.version
+            let expiry = shared.retention.expiry(tenant, Head.signal)
+            if expiry.rules.isEmpty { continue }
+            for segment in ofTenant {
+                let ripe = expiry.ripe(segment.info.maxTime)
+                guard ripe > 0, expiryWatch.read({ $0.isNew(segment.path, version: version, ripe: ripe) }) else { continue }
+                let reader = try segment.reader()
+                let share = try segment.reading { () throws(ObsError) in try Head.pastShare(reader, segment.info, expiry) }
+                switch share {
+                case .none: break
+                case .all: drop("past the retention") { $0.id == segment.info.id && $0.tenant == tenant }
+                case .some: if shared.gate.hasRoom(segment.info.bytes) { return segment } else { continue }
+                }
+                expiryWatch.read { $0.note(segment.path, version: version, ripe: ripe) }
+            }
+        }
+        expiryWatch.read { $0.forget(except: { Set(segments.joined().map(\.path)) }, count: segments.reduce(0) { $0 + $1.count }) }
+        return nil
+    }
+}
+
+extension MetricHead {
+    static func pastShare(_ reader: MetricSegmentReader, _ info: SegmentInfo, _ expiry: Expiry) throws(ObsError) -> PastShare {
+        var isWorthwhile = false
+        for rule in expiry.rules where info.maxTime < rule.cutoff && !isWorthwhile { isWorthwhile = try !reader.select(rule.matchers).isEmpty }
+        guard isWorthwhile else { return .none }
+        var isPast: Set<Bool> = []
+        for ordinal in 0..<reader.seriesCount where isPast.count < 2 {
+            isPast.insert(try reader.labels(ordinal).bytes.withUnsafeBytes { expiry.cutoff(labels: $0) } > info.maxTime)
+        }
+        return PastShare(isPast: isPast)
+    }
+}
+
+extension LogHead {
+    static func pastShare(_ reader: LogSegmentReader, _ info: SegmentInfo, _ expiry: Expiry) throws(ObsError) -> PastShare {
+        PastShare(isPast: reader.streams.lazy.map { $0.bytes.withUnsafeBytes { expiry.cutoff(labels: $0) } > info.maxTime })
+    }
+}
+
+extension SpanHead {
+    static func pastShare(_ reader: SpanSegmentReader, _ info: SegmentInfo, _ expiry: Expiry) throws(ObsError) -> PastShare {
+        let services = info.services
+        let isWorthwhile = expiry.rules.contains { rule in
+            info.maxTime < rule.cutoff
+                && (services.isEmpty || rule.matchers.allSatisfy { $0.name != SpanLabel.service || services.contains(where: $0.matches) })
+        }
+        guard isWorthwhile else { return .none }
+        var isPast: Set<Bool> = []
+        for block in reader.blocks.indices where isPast.count < 2 {
+            let batch = try reader.read(block: block, columns: [.name, .resource])
+            for row in 0..<batch.count where isPast.count < 2 { isPast.insert(expiry.cutoff(batch, row: row) > info.maxTime) }
+        }
+        return PastShare(isPast: isPast)
+    }
+}

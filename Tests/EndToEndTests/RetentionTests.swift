@@ -1,0 +1,76 @@
+import Foundation
+import ObsNet
+import XCTest
+
+/// `obsd.storage` of the configuration file.
+final class RetentionTests: XCTestCase {
+    private func storage(_ text: String) -> String { "obsd:\n  storage:\n" + text.split(separator: "\n").map { "    \($0)\n" }.joined() }
+
+    func testWhatTheFileMaySay() throws {
+        let folder = try TemporaryFolder()
+        let config = try folder.write(
+            "obsd.yml",
+            storage(
+                """
+                retention-bytes: 500GB
+                retention-bytes-by-signal: {logs: 100GB, metrics: none}
+                retention-bytes-by-tenant: {acme: 50GB, free: none}
+                retention-bytes-each-tenant: 10GB
+                retention-rules:
+                  - {signal: logs, selector: '{namespace="dev"}', keep: 24h}
+                  - {signal: logs, selector: '{namespace="dev", app="audit"}', keep: 20d, priority: 1}
+                  - {signal: metrics, selector: '{__name__=~"debug_.*"}', keep: 2h, tenant: acme}
+                  - {signal: traces, selector: '{resource.service.name="probe" && name=~"GET /health.*"}', keep: 1d}
+                  - {signal: traces, keep: 7d, priority: -1}
+                  - {signal: metrics, selector: '{}', keep: 30d}
+                """))
+        let run = try Run(Place.obsd, ["check", "--config", config])
+        XCTAssertEqual(run.status, 0, run.errors)
+        XCTAssertNotEqual(try Run(Place.obsd, ["check", "--config", config, "--retention", "20d"]).status, 0)
+        XCTAssertEqual(try Run(Place.obsd, ["check", "--config", config, "--retention", "none"]).status, 0)
+    }
+
+    func testWhatItMayNotSay() throws {
+        let folder = try TemporaryFolder()
+        for (text, words) in [
+            ("retention-byte: 1GB", "retention-byte"), ("retention-bytes: 0", "more than nothing"), ("retention-bytes: much", "not a valid size"),
+            ("retention-bytes-by-signal: {smoke: 1GB}", "smoke"), ("retention-bytes-by-tenant: {'a/b': 1GB}", "invalid tenant id"),
+            ("retention-bytes-by-tenant: {a: x}", "not a valid size"), ("retention-rules: {signal: logs}", "must be a list"),
+            ("retention-rules: [{signal: smoke, keep: 1d}]", "metrics, logs or traces"), ("retention-rules: [{signal: logs}]", "keep"),
+            ("retention-rules: [{keep: 1d}]", "signal"), ("retention-rules: [{signal: logs, keep: soon}]", "not a valid duration"),
+            ("retention-rules: [{signal: logs, keep: 0s}]", "some time"), ("retention-rules: [{signal: logs, keep: 1d, selektor: '{}'}]", "selektor"),
+            ("retention-rules: [{signal: logs, keep: 1d, selector: '{app='}]", "retention-rules[0]"),
+            ("retention-rules: [{signal: metrics, keep: 1d, selector: 'rate(a[5m])'}]", "selector"),
+            ("retention-rules: [{signal: traces, keep: 1d, selector: '{kind=server}'}]", "resource.service.name"),
+            ("retention-rules: [{signal: logs, keep: 1d, tenant: 'a b'}]", "invalid tenant id"),
+            ("retention-rules: [{signal: logs, keep: 31d}]", "longer than --retention"),
+        ] {
+            let run = try Run(Place.obsd, ["check", "--config", try folder.write("obsd.yml", storage(text))])
+            XCTAssertNotEqual(run.status, 0, text)
+            XCTAssertTrue((run.errors + run.output).contains(words), "\(text): \(run.errors)\(run.output)")
+        }
+    }
+
+    func testAReloadPutsRulesInForce() throws {
+        let folder = try TemporaryFolder()
+        let config = try folder.write("obsd.yml", "")
+        let obsd = try ObsdProcess(data: folder.path + "/data", ["--config", config])
+        let now = Int64(Date().timeIntervalSince1970)
+        for (app, age) in [("dev", 7200), ("dev", 60), ("shop", 7200)] {
+            let body = #"{"streams":[{"stream":{"app":"\#(app)"},"values":[["\#(now - Int64(age))000000000","\#(app) \#(age)"]]}]}"#
+            XCTAssertEqual(try obsd.post("/loki/api/v1/push", body).status, 204)
+        }
+        func lines() throws -> [String] { try obsd.logLines(#"{app=~".+"}"#, since: 10_000) }
+        XCTAssertEqual(try lines().sorted(), ["dev 60", "dev 7200", "shop 7200"])
+        _ = try folder.write("obsd.yml", storage(#"retention-rules: [{signal: logs, selector: '{app="dev"}', keep: 1h}]"#))
+        XCTAssertEqual(try obsd.post("/-/reload", "").status, 200)
+        XCTAssertEqual(try lines().sorted(), ["dev 60", "shop 7200"])
+        _ = try folder.write("obsd.yml", storage(#"retention-rules: [{signal: logs, selector: '{app="dev"', keep: 1h}]"#))
+        XCTAssertEqual(try obsd.post("/-/reload", "").status, 500)
+        XCTAssertEqual(try lines().sorted(), ["dev 60", "shop 7200"], "the former rules stay in force")
+        XCTAssertEqual(obsd.stop(), 0)
+        _ = try folder.write("obsd.yml", storage(#"retention-rules: [{signal: logs, keep: 1h, priority: 1}]"#))
+        try obsd.start()
+        XCTAssertEqual(try lines(), ["dev 60"])
+    }
+}
