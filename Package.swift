@@ -32,7 +32,7 @@ func fuzz() -> Target {
     let path = "Tests/Fuzz"
     let dependencies: [Target.Dependency] = [
         "ObsCore", "ObsCompress", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsEncoding", "ObsDisk", "ObsWAL", "ObsSegment", "ObsPromQL",
-        "ObsLogQL", "ObsTraceQL", "ObsIngest", "ObsRules", "ObsAPI",
+        "ObsLogQL", "ObsTraceQL", "ObsIngest", "ObsRules", "ObsAPI", "ObsEngine",
     ]
     let others = ["README.md", "run", "corpus", "crashes"]
     if isFuzzing {
@@ -131,7 +131,9 @@ let package = Package(
         tests("ObsWALTests", ["ObsCore", "ObsWAL", "ObsDisk", "ObsTestSupport"]),
         tests("ObsSegmentTests", ["ObsCore", "ObsSegment", "ObsDisk", "ObsStore", "ObsTestSupport"]),
         tests("ObsIndexTests", ["ObsCore", "ObsIndex"]),
-        tests("ObsEngineTests", ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsHash", "ObsTestSupport"]),
+        tests(
+            "ObsEngineTests",
+            ["ObsCore", "ObsCompress", "ObsStore", "ObsWire", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsHash", "ObsTestSupport"]),
         tests("SimulationTests", path: "Simulation", ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsTestSupport"]),
         tests("ObsPromQLTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsTestSupport"]),
         tests("ObsLogQLTests", ["ObsCore", "ObsStore", "ObsLogQL", "ObsTestSupport"]),

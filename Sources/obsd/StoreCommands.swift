@@ -1,20 +1,22 @@
 internal import ObsCore
 internal import ObsDisk
 internal import ObsEngine
+internal import ObsIngest
 internal import ObsSegment
 internal import ObsWire
 
-/// `obsd fsck`: one line a finding. Exit 0 clean, 1 damage (repaired or not), 2 the store cannot be looked at.
+/// `obsd fsck`: one line a finding. Exit 0 clean, 1 damage (repaired or not), 2 the store, or a part of it, cannot be looked at.
 func fsck(_ flags: Flags) -> Int32 {
     do throws(ObsError) {
         try expect(flags, words: 1, "obsd fsck [--data DIR] [--repair]")
-        let report = try Fsck.check(flags["data"], repair: flags.isGiven("repair"))
+        let report = try Fsck.check(flags["data"], decoder: WireDecoder(limits: Limits()), repair: flags.isGiven("repair"))
         say(report)
-        let what = report.damage == 0 ? "clean" : "\(report.damage) damaged"
+        let bad = [(report.damage, "damaged"), (report.unknown, "not to be read")].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
+        let what = bad.isEmpty ? "clean" : bad.joined(separator: ", ")
         say(
             "\(what): \(report.segments) segments of \(report.segmentBytes) bytes and \(report.segmentRows) rows, \(report.logFiles) log files of \(report.logRecords) records\n"
         )
-        return report.damage == 0 ? 0 : 1
+        return report.damage > 0 ? 1 : report.unknown > 0 ? 2 : 0
     } catch {
         complain("obsd: \(error.description)\n")
         return 2

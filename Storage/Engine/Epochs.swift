@@ -26,7 +26,8 @@ struct Epochs: Sendable {
         }
     }
 
-    private static let title = "obs epochs 1"
+    private static let version = 1
+    private static let title = "obs epochs "
     private var known: [UInt32: Bounds] = [:]
     private let present: Limits
     /// What records written now name; never 0.
@@ -38,7 +39,7 @@ struct Epochs: Sendable {
     static func load(_ fileSystem: any FileSystem, _ layout: DiskLayout, _ present: Limits, nowSeconds seconds: Int64) throws(ObsError) -> Epochs {
         var epochs = Epochs(present: present)
         if fileSystem.exists(layout.epochs) {
-            if let read = parse(try fileSystem.readAll(layout.epochs)) {
+            if let read = try parse(try fileSystem.readAll(layout.epochs), layout.epochs) {
                 epochs.known = read
             } else {
                 try epochs.setAside(fileSystem, layout)
@@ -56,6 +57,15 @@ struct Epochs: Sendable {
         epochs.known[epochs.current] = Bounds(present)
         try fileSystem.makeDirectories(layout.walRoot)
         try fileSystem.writeAtomically(layout.epochs, epochs.text)
+        return epochs
+    }
+
+    /// What the file says of a store that only is looked at; nothing is written. A damaged file knows no epoch.
+    static func inspect(_ fileSystem: any FileSystem, _ layout: DiskLayout) throws(ObsError) -> Epochs {
+        var epochs = Epochs(present: Limits())
+        epochs.current = 0
+        guard fileSystem.exists(layout.epochs) else { return epochs }
+        if let read = try parse(try fileSystem.readAll(layout.epochs), layout.epochs) { epochs.known = read } else { epochs.wasDamaged = true }
         return epochs
     }
 
@@ -90,7 +100,7 @@ struct Epochs: Sendable {
     // MARK: The file
 
     private var text: [UInt8] {
-        var lines = Self.title + "\n"
+        var lines = "\(Self.title)\(Self.version)\n"
         for (number, bounds) in known.sorted(by: { $0.key < $1.key }) {
             lines += "\(number) \(bounds.labels) \(bounds.labelNameBytes) \(bounds.labelValueBytes) \(bounds.lineBytes) \(bounds.nesting)\n"
         }
@@ -99,12 +109,14 @@ struct Epochs: Sendable {
 
     private static func checksum(_ lines: String) -> String { hexString([UInt8](lines.utf8).withUnsafeBytes { hash64($0) }) }
 
-    /// Nil for anything but a whole file of this version.
-    private static func parse(_ bytes: [UInt8]) -> [UInt32: Bounds]? {
+    /// Nil for a damaged file.
+    /// - Throws: `.unprocessable` for a whole one of a newer version.
+    private static func parse(_ bytes: [UInt8], _ path: String) throws(ObsError) -> [UInt32: Bounds]? {
         let text = String(decoding: bytes, as: UTF8.self)
         var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
-        guard text.hasSuffix("\n"), lines.popLast() == "", let last = lines.popLast(), lines.first.map(String.init) == title else { return nil }
-        guard last == "checksum \(checksum(lines.joined(separator: "\n") + "\n"))" else { return nil }
+        guard text.hasSuffix("\n"), lines.popLast() == "", let last = lines.popLast(), let first = lines.first, first.hasPrefix(title) else { return nil }
+        guard last == "checksum \(checksum(lines.joined(separator: "\n") + "\n"))", let version = Int(first.dropFirst(title.count)) else { return nil }
+        guard version <= Self.version else { throw newerFormat("epochs format", version, known: Self.version, place: "\(path):0") }
         var known: [UInt32: Bounds] = [:]
         for line in lines.dropFirst() {
             let numbers = line.split(separator: " ").compactMap { Int($0) }

@@ -1,9 +1,10 @@
-// A stopped store, read whole: every log record, every frame of every segment, the catalogue against the folders.
+// A stopped store, read whole: every log record down to its rows, every frame of every segment, tombstones, the catalogue against the folders.
 
 package import ObsCore
 package import ObsDisk
 internal import ObsIndex
 package import ObsSegment
+package import ObsStore
 internal import ObsWAL
 
 /// Something a check of the store found.
@@ -11,6 +12,10 @@ package struct FsckFinding: Sendable, Equatable {
     package enum Kind: String, Sendable {
         /// Bytes are not as they were written, or a file is missing.
         case damage
+        /// The device refused to read: what is there is not known, and not changed.
+        case unread = "I/O error"
+        /// A newer obsd wrote it: not to be judged, and not changed.
+        case newer = "newer version"
         /// As a crash may leave it, or not to be judged here: nothing is lost.
         case note
     }
@@ -31,22 +36,32 @@ package struct FsckReport: Sendable {
     package var logRecords = 0
 
     package var damage: Int { findings.count { $0.kind == .damage } }
+    /// What could not be looked at.
+    package var unknown: Int { findings.count { $0.kind == .unread || $0.kind == .newer } }
 }
 
 package struct Fsck {
     private let fileSystem: any FileSystem
     private let layout: DiskLayout
     private let lock: any FileLock
+    private let decoder: (any RequestDecoder)?
+    private var epochs: Epochs?
     private var report = FsckReport()
     private var infos: [SegmentInfo] = []
 
     /// Checks the store in a folder; holds its lock meanwhile.
-    /// - Parameter repair: sets damaged segments aside, keeping what can be read of them in their place, and makes the catalogue again.
+    /// - Parameters:
+    ///   - decoder: of the requests in the log; without one only their checksums are checked.
+    ///   - repair: sets damaged segments aside, keeping what can be read of them in their place, and makes the catalogue again.
     /// - Throws: `.unavailable` when a daemon runs on it, `.notFound` when there is no store, `.unprocessable` when a newer program made it.
-    package static func check(_ root: String, fileSystem: any FileSystem = LocalFileSystem(), repair: Bool = false) throws(ObsError) -> FsckReport {
-        var check = try Fsck(root, fileSystem)
+    package static func check(
+        _ root: String, fileSystem: any FileSystem = LocalFileSystem(), decoder: (any RequestDecoder)? = nil, repair: Bool = false
+    ) throws(ObsError) -> FsckReport {
+        var check = try Fsck(root, fileSystem, decoder)
         defer { check.lock.release() }
         try check.checkVersion()
+        check.checkEpochs()
+        try check.checkTombstones()
         for signal in Signal.allCases { try check.checkLog(signal) }
         try check.checkSegments(repair: repair)
         check.checkCatalog(repair: repair)
@@ -68,8 +83,9 @@ package struct Fsck {
         return check.report
     }
 
-    private init(_ root: String, _ fileSystem: any FileSystem) throws(ObsError) {
+    private init(_ root: String, _ fileSystem: any FileSystem, _ decoder: (any RequestDecoder)? = nil) throws(ObsError) {
         self.fileSystem = fileSystem
+        self.decoder = decoder
         layout = DiskLayout(root: root)
         guard fileSystem.exists(layout.version) else {
             throw ObsError(.notFound, "\(root) holds no store: there is no file VERSION; name its folder with --data")
@@ -90,6 +106,29 @@ package struct Fsck {
         }
     }
 
+    private mutating func checkEpochs() {
+        do throws(ObsError) {
+            let epochs = try Epochs.inspect(fileSystem, layout)
+            self.epochs = epochs
+            guard epochs.wasDamaged else { return }
+            found(
+                ObsError(.corrupt, "the file of configuration epochs fails its checksum"), layout.epochs,
+                "the next start sets it aside and replays the log by the present limits")
+        } catch { found(error, layout.epochs, "") }
+    }
+
+    private mutating func checkTombstones() throws(ObsError) {
+        for name in try fileSystem.list(layout.tombstones) where DiskLayout.tombstoneNumber(name) != nil {
+            let path = "\(layout.tombstones)/\(name)"
+            do throws(ObsError) { _ = try Tombstone(decoding: try fileSystem.readAll(path), path: path) } catch {
+                let isDamage = error.code == .corrupt || error.code == .badInput
+                found(
+                    isDamage ? ObsError(.corrupt, error.message, place: error.place) : error, path,
+                    "the next start sets it aside; what this deletion hid can be seen again")
+            }
+        }
+    }
+
     // MARK: Log
 
     private mutating func checkLog(_ signal: Signal) throws(ObsError) {
@@ -98,16 +137,17 @@ package struct Fsck {
             report.logFiles += 1
             do throws(ObsError) {
                 let reader = try WALReader(fileSystem, file, signal: signal, isLast: index == files.count - 1)
-                try checkRecords(reader, file)
+                try checkRecords(reader, file, signal)
             } catch { found(error, file.path, "the next start sets the file aside; its records are lost") }
         }
     }
 
-    private mutating func checkRecords(_ reader: WALReader, _ file: WALFile) throws(ObsError) {
+    private mutating func checkRecords(_ reader: WALReader, _ file: WALFile, _ signal: Signal) throws(ObsError) {
         while true {
             do throws(ObsError) {
-                guard try reader.next() != nil else { break }
+                guard let record = try reader.next() else { break }
                 report.logRecords += 1
+                checkContent(record, signal, "\(file.path):\(reader.recordPosition)")
             } catch {
                 guard error.code == .corrupt else { throw error }
                 found(error, file.path, "the records there are lost; the next start uses those around them and keeps the file in quarantine/")
@@ -119,6 +159,16 @@ package struct Fsck {
             FsckFinding(
                 kind: .note, place: "\(file.path):\(reader.position)", what: "ends within an unacknowledged write of \(reader.tornBytes) bytes",
                 remedy: "nothing to do: the next start cuts it off"))
+    }
+
+    /// Whether replay would get rows out of a record.
+    private mutating func checkContent(_ record: WALRecord, _ signal: Signal, _ place: String) {
+        guard let decoder, let epochs else { return }
+        do throws(ObsError) {
+            let batch = try RecordDecoder(requests: decoder, signal: signal).decode(record, epochs.limits(of: record.configurationEpoch))
+            guard batch.signal != signal else { return }
+            throw ObsError(.corrupt, "log record \(record.sequence) holds \(batch.signal.rawValue) in the log of \(signal.rawValue)")
+        } catch { found(error, place, "its rows are lost; the next start uses the other records and keeps the file in quarantine/") }
     }
 
     // MARK: Segments
@@ -209,11 +259,11 @@ package struct Fsck {
         case .corrupt: report.findings.append(FsckFinding(kind: .damage, place: error.place ?? path, what: error.message, remedy: remedy))
         case .unprocessable:
             report.findings.append(
-                FsckFinding(kind: .damage, place: error.place ?? path, what: error.message, remedy: "use the newer obsd; the file is left as it is"))
+                FsckFinding(kind: .newer, place: error.place ?? path, what: error.message, remedy: "use the newer obsd; the file is left as it is"))
         default:
             report.findings.append(
                 FsckFinding(
-                    kind: .damage, place: error.place ?? path, what: error.message,
+                    kind: .unread, place: error.place ?? path, what: error.message,
                     remedy: "the device refused to read; nothing is changed, see the kernel's log"))
         }
     }

@@ -12,15 +12,13 @@ internal import Synchronization
 
 final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile` and `lastDiffering` are the replaying thread's own
     typealias Unwrap = @Sendable (DecodedBatch) -> Head.Batch?
-    typealias DecodeBatch = @Sendable ([UInt8]) throws(ObsError) -> Head.Batch
 
     private let shared: EngineShared
-    private let decoder: any RequestDecoder
+    private let decoder: RecordDecoder
     private let files: [(file: WALFile, bytes: Int)]
     private let endSequence: UInt64
     private let covered: Covered
     private let unwrap: Unwrap
-    private let decodeBatch: DecodeBatch
     /// The first file of the generation being filled.
     private var nextFile = 0
     /// The file of the last record that was decided differently: once a file is told.
@@ -34,16 +32,14 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
     ///   - endSequence: the first number past all of them.
     ///   - covered: records to be passed over.
     init(
-        _ shared: EngineShared, _ decoder: any RequestDecoder, files: [WALFile], endSequence: UInt64, covered: Covered, unwrap: @escaping Unwrap,
-        decodeBatch: @escaping DecodeBatch
+        _ shared: EngineShared, _ decoder: any RequestDecoder, files: [WALFile], endSequence: UInt64, covered: Covered, unwrap: @escaping Unwrap
     ) {
         self.shared = shared
-        self.decoder = decoder
+        self.decoder = RecordDecoder(requests: decoder, signal: Head.signal)
         self.files = files.map { ($0, (try? shared.fileSystem.size($0.path)) ?? 0) }
         self.endSequence = endSequence
         self.covered = covered
         self.unwrap = unwrap
-        self.decodeBatch = decodeBatch
         bytesTotal = self.files.reduce(0) { $0 + $1.bytes }
     }
 
@@ -96,7 +92,10 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
             bytesDone.store(before + reader.position, ordering: .relaxed)
             do throws(ObsError) {
                 guard let record = try reader.next() else { return true }
-                do throws(ObsError) { try take(record, of: index, into: generation) } catch { lost(file, error) }
+                do throws(ObsError) { try take(record, of: index, into: generation) } catch {
+                    guard error.code == .corrupt else { throw ObsError(error.code, error.message, place: "\(file.path):\(reader.recordPosition)") }
+                    lost(file, error)
+                }
             } catch {
                 guard error.code == .corrupt else { throw error }
                 lost(file, error)
@@ -113,30 +112,15 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
         generation.skip(to: record.sequence + 1)
         guard !covered.contains(record.sequence) else { return }
         let limits = shared.epochs.limits(of: record.configurationEpoch)
-        let batch = try decode(record, limits)
+        guard let batch = unwrap(try decoder.decode(record, limits)) else {
+            throw ObsError(.corrupt, "log record \(record.sequence) is of another signal")
+        }
         let before = generation.usedBytes
         generation.walBytes += record.byteSize
         let outcome = generation.apply(
             batch, prepared: Head.prepare(batch, secret: shared.secret), tenant: record.tenant, sequence: record.sequence, floor: record.floor, limits: limits)
         if !isSame(outcome, record) { differs(record, outcome, files[index].file) }
         shared.gate.hold(generation.usedBytes - before)
-    }
-
-    private func decode(_ record: WALRecord, _ limits: Limits) throws(ObsError) -> Head.Batch {
-        let batch: Head.Batch?
-        do throws(ObsError) {
-            switch record.payload {
-            case .batch(let bytes): batch = try decodeBatch(bytes)
-            case .request(let format, let compression, let parameters, let body):
-                guard let known = WireFormat(rawValue: format) else { throw ObsError(.corrupt, "unknown wire format \(format)") }
-                let request = RawRequest(format: known, compression: compression, parameters: parameters, body: body)
-                batch = unwrap(try decoder.decode(request, receivedAtNanos: record.receivedAtNanos, limits: limits))
-            }
-        } catch {
-            throw ObsError(.corrupt, "log record \(record.sequence) cannot be decoded: \(error)")
-        }
-        guard let batch else { throw ObsError(.corrupt, "log record \(record.sequence) is of another signal") }
-        return batch
     }
 
     /// Whether a record was decided as it was when it came. Samples of metrics are compared by their sum: what an instant has already depends on where

@@ -151,9 +151,8 @@ struct Recovery {
     /// - Parameters:
     ///   - infos: segments of the whole store.
     ///   - unwrap: the signal's batch out of a decoded request; nil when it is of another signal.
-    ///   - decodeBatch: a batch that was logged as such.
     func log<Head: FlushableHead>(
-        _ infos: [SegmentInfo], unwrap: @escaping LogReplay<Head>.Unwrap, decodeBatch: @escaping LogReplay<Head>.DecodeBatch
+        _ infos: [SegmentInfo], unwrap: @escaping LogReplay<Head>.Unwrap
     ) throws(ObsError) -> Recovered<Head> {
         let segments = infos.filter { $0.signal == Head.signal }
         let covered = Covered(segments.flatMap(\.walRanges))
@@ -174,7 +173,7 @@ struct Recovery {
         let replay =
             unread.isEmpty
             ? nil
-            : LogReplay<Head>(shared, decoder, files: unread, endSequence: next, covered: covered, unwrap: unwrap, decodeBatch: decodeBatch)
+            : LogReplay<Head>(shared, decoder, files: unread, endSequence: next, covered: covered, unwrap: unwrap)
         return Recovered(segments: segments, files: files, nextSequence: next, replay: replay)
     }
 

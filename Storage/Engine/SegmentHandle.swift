@@ -64,16 +64,26 @@ final class SegmentHandle<Reader: AnyObject & Sendable>: Sendable {
                 return .success(reader)
             } catch { return .failure(error) }
         }
-        if case .failure(let error) = result, error.code == .corrupt { damaged(error, false) }
-        return try result.get()
+        do throws(ObsError) { return try result.get() } catch {
+            if error.code == .corrupt { damaged(error, false) }
+            throw Self.hinted(error)
+        }
     }
 
     /// Runs a read of the open segment. Damage it meets fails it, and is reported so that the segment gets salvaged.
     func reading<R>(_ body: () throws(ObsError) -> R) throws(ObsError) -> R {
         do throws(ObsError) { return try body() } catch {
             if error.code == .corrupt { damaged(error, true) }
-            throw error
+            throw Self.hinted(error)
         }
+    }
+
+    /// What there is to do about damage, said to whoever asked.
+    private static func hinted(_ error: ObsError) -> ObsError {
+        guard error.code == .corrupt else { return error }
+        var error = error
+        error.message += "; what can be read of the segment is saved within seconds, `obsd fsck --repair` does the same to a stopped store"
+        return error
     }
 
     var isOpen: Bool { state.read { $0.reader != nil } }

@@ -63,11 +63,11 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         let recovery = Recovery(shared: shared, decoder: decoder)
         let segments = try recovery.segments(catalog)
         metrics = try SignalStore(
-            shared, recovery.log(segments, unwrap: { if case .metrics(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeMetrics))
+            shared, recovery.log(segments, unwrap: { if case .metrics(let batch) = $0 { batch } else { nil } }))
         logs = try SignalStore(
-            shared, recovery.log(segments, unwrap: { if case .logs(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeLogs))
+            shared, recovery.log(segments, unwrap: { if case .logs(let batch) = $0 { batch } else { nil } }))
         traces = try SignalStore(
-            shared, recovery.log(segments, unwrap: { if case .spans(let batch) = $0 { batch } else { nil } }, decodeBatch: BatchCodec.decodeSpans))
+            shared, recovery.log(segments, unwrap: { if case .spans(let batch) = $0 { batch } else { nil } }))
         metricsMerger = SegmentMerger(metrics, shared, turn: turn, filter: shared.tombstones)
         logsMerger = SegmentMerger(logs, shared, turn: turn, filter: shared.tombstones)
         tracesMerger = SegmentMerger(traces, shared, turn: turn, filter: shared.tombstones)

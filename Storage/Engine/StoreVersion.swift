@@ -24,7 +24,7 @@ struct StoreVersion {
             throw ObsError(.corrupt, "not the version file of a store", place: "\(layout.version):0")
         }
         guard format <= Self.format else {
-            throw ObsError(.unprocessable, "\(layout.root) was made by a newer program (store format \(format), this one knows \(Self.format))")
+            throw newerFormat("store format", format, known: Self.format, place: "\(layout.version):0")
         }
         guard let line = lines.first(where: { $0.hasPrefix("secret ") }), let secret = UInt64(line.dropFirst(7), radix: 16) else {
             throw ObsError(.corrupt, "the version file holds no secret", place: "\(layout.version):0")

@@ -5,11 +5,14 @@
 // was either written later or merged by a merge that left the deleted rows out. Heads never hold a deleted row.
 
 internal import ObsCore
+internal import ObsDisk
 internal import ObsEncoding
+internal import ObsHash
 internal import ObsSegment
 internal import ObsStore
 
 struct Tombstone: Sendable {
+    private static let version = 1
     private static let magic: [UInt8] = Array("OBSDEL01".utf8)
     /// Matchers of all selectors together.
     private static let matchersMax = 1 << 16
@@ -68,15 +71,27 @@ struct Tombstone: Sendable {
         return bytes
     }
 
-    /// - Throws: `.corrupt`.
-    init(decoding bytes: [UInt8]) throws(ObsError) {
-        guard bytes.starts(with: Self.magic) else { throw ObsError(.corrupt, "not a tombstone") }
+    /// - Throws: `.corrupt`; `.unprocessable` for a tombstone of a newer version.
+    init(decoding bytes: [UInt8], path: String) throws(ObsError) {
+        guard bytes.starts(with: Self.magic) else {
+            if let version = Self.newerVersion(bytes) { throw newerFormat("tombstone format", version, known: Self.version, place: "\(path):0") }
+            throw ObsError(.corrupt, "not a tombstone")
+        }
         self = try ObsEncoding.decoding(try Frame.content(of: Array(bytes.dropFirst(Self.magic.count)))) {
             (cursor: inout ByteCursor) throws(ObsError) -> Tombstone in
             let tombstone = try Tombstone(&cursor)
             try cursor.expectEnd()
             return tombstone
         }
+    }
+
+    /// From version 2 on the magic is followed by its hash, by which a newer file is told from a damaged one.
+    private static func newerVersion(_ bytes: [UInt8]) -> Int? {
+        guard bytes.count >= 16, bytes.starts(with: magic.prefix(6)), let version = Int(String(decoding: bytes[6..<8], as: UTF8.self)) else { return nil }
+        let isIntact = bytes.withUnsafeBytes { raw in
+            hash64(UnsafeRawBufferPointer(rebasing: raw[..<8])) == UInt64(littleEndian: raw.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+        }
+        return isIntact && version > self.version ? version : nil
     }
 
     private init(_ cursor: inout ByteCursor) throws(ObsError) {

@@ -29,7 +29,7 @@ final class Tombstones: MergeFilter {
         self.retention = retention
     }
 
-    /// Reads the files, at start. A damaged one is set aside: what it hid is seen again, and the log says so.
+    /// Reads the files, at start. A damaged one is set aside: what it hid is seen again, and the log says so. One of a newer version stops the start.
     func load(_ gate: StoreGate) throws(ObsError) {
         var found = State()
         for name in try fileSystem.list(layout.tombstones) {
@@ -40,7 +40,7 @@ final class Tombstones: MergeFilter {
             }
             guard let number = DiskLayout.tombstoneNumber(name) else { continue }
             found.last = max(found.last, number)
-            do throws(ObsError) { found.all[number] = try Tombstone(decoding: try fileSystem.readAll(path)) } catch {
+            do throws(ObsError) { found.all[number] = try Tombstone(decoding: try fileSystem.readAll(path), path: path) } catch {
                 guard error.code == .corrupt || error.code == .badInput else { throw error }
                 gate.quarantine(path, layout, ObsError(.corrupt, "\(error.message); what this deletion hid can be seen again", place: path))
             }

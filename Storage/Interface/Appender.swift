@@ -103,6 +103,14 @@ package enum DecodedBatch: Sendable {
     case metrics(MetricBatch)
     case logs(LogBatch)
     case spans(SpanBatch)
+
+    package var signal: Signal {
+        switch self {
+        case .metrics: .metrics
+        case .logs: .logs
+        case .spans: .traces
+        }
+    }
 }
 
 /// Turns a logged request into a batch again; handed to the engine at start so that the keeping side knows no protocol.

@@ -74,9 +74,7 @@ final class SegmentFile: Sendable {
         let version = Int(header[6]) | Int(header[7]) << 8
         let end = try file.read(at: file.size - SegmentLayout.headerBytes, count: SegmentLayout.headerBytes)
         guard version > SegmentLayout.version, end == header else { return ObsError(.corrupt, "header damaged: it says version \(version)", place: place) }
-        return ObsError(
-            .unprocessable, "segment format version \(version) was written by a newer obsd, this one reads up to version \(SegmentLayout.version)", place: place
-        )
+        return newerFormat("segment format", version, known: Int(SegmentLayout.version), place: place)
     }
 
     /// Decodes a frame's content; all of it must be used.

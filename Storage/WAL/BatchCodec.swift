@@ -3,6 +3,7 @@
 // Columns one after the other, each with its count, the whole zstd-compressed: a scrape repeats its label names ten thousand times.
 
 package import ObsCore
+internal import ObsDisk
 internal import ObsCompress
 
 package enum BatchCodec {
@@ -185,7 +186,9 @@ package enum BatchCodec {
     private static func unpack(_ packed: [UInt8], kind: UInt8) throws(ObsError) -> [UInt8] {
         var at = 2
         let size = packed.withUnsafeBytes { readVarint($0, &at) }
-        try check(packed.count >= 2 && packed[0] == kind && packed[1] == version)
+        try check(packed.count >= 2 && packed[0] == kind)
+        guard packed[1] <= version else { throw newerFormat("logged batch", Int(packed[1]), known: Int(version)) }
+        try check(packed[1] == version)
         guard let size, size <= rawBytesMax else { throw damaged }
         return try zstdDecompress([UInt8](packed[at...]), exactly: Int(size))
     }

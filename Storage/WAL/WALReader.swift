@@ -32,8 +32,7 @@ package struct WALFile: Sendable, Equatable {
 
     static func checkVersion(header: [UInt8], _ path: String) throws(ObsError) {
         guard let version = WALFormat.newerVersion(header) else { return }
-        throw ObsError(
-            .unprocessable, "log format version \(version) was written by a newer obsd, this one reads up to version \(WALFormat.version)", place: "\(path):0")
+        throw newerFormat("log format", version, known: WALFormat.version, place: "\(path):0")
     }
 }
 
@@ -49,6 +48,8 @@ package final class WALReader {
     private var windowOffset = 0
     /// Offset behind the last record read: where a torn tail begins.
     package private(set) var position = 0
+    /// Where the last record read begins.
+    package private(set) var recordPosition = 0
     /// Bytes cut off because the writer was interrupted; 0 until the end is reached.
     package private(set) var tornBytes = 0
 
@@ -75,23 +76,34 @@ package final class WALReader {
     package var size: Int { file.size }
 
     /// The next record; nil at the end, a torn tail included.
-    /// - Throws: `.corrupt` with the place of the damage; `skipDamage` may go on behind it.
+    /// - Throws: `.corrupt` with the place of the damage; `skipDamage` may go on behind it. `.unprocessable` for a record of a type that only a newer obsd knows.
     package func next() throws(ObsError) -> WALRecord? {
         if let damage = headerDamage.take() { throw damage }
-        guard position >= WALFormat.headerBytes, position < file.size, tornBytes == 0 else { return nil }
-        if let length = try contentLength(at: position) {
-            if content(at: position, length, { $0[0] == WALFormat.markType }) {
-                position += WALFormat.frameBytes + length
-                return try next()
+        while position >= WALFormat.headerBytes, position < file.size, tornBytes == 0 {
+            guard let length = try contentLength(at: position) else {
+                try endOrDamage()
+                return nil
             }
-            let record = content(at: position, length) { WALFormat.parse($0)?.record }
-            guard let record else { throw ObsError(.corrupt, "log record is not one of any known form", place: "\(file.path):\(position)") }
+            let isMark = content(at: position, length) { $0[0] == WALFormat.markType }
+            let record = isMark ? nil : content(at: position, length) { WALFormat.parse($0)?.record }
+            guard isMark || record != nil else { throw ObsError(.corrupt, "log record is not one of any known form", place: "\(file.path):\(position)") }
+            recordPosition = position
             position += WALFormat.frameBytes + length
-            return record
+            if let record { return record }
+        }
+        return nil
+    }
+
+    /// What there is in place of a record: a torn tail, from here on; else throws.
+    private func endOrDamage() throws(ObsError) {
+        if let type = try unknownType(at: position) {
+            throw ObsError(
+                .unprocessable, "log record of type \(type) was written by a newer obsd; nothing is changed: start the newer obsd again",
+                place: "\(file.path):\(position)")
         }
         if isLast, try nextRecord(after: position, syncedPast: position) == nil {
             tornBytes = file.size - position
-            return nil
+            return
         }
         throw ObsError(.corrupt, "log record fails its checksum", place: "\(file.path):\(position)")
     }
@@ -115,6 +127,16 @@ package final class WALReader {
         guard isPlausible, let frame, try load(offset, WALFormat.frameBytes + frame.length) else { return nil }
         let isWhole = content(at: offset, frame.length) { hash64($0, seed: seed) == frame.checksum }
         return isWhole ? frame.length : nil
+    }
+
+    /// The type of a record whose checksum is right but whose type is none of ours: nothing that damage could make.
+    private func unknownType(at offset: Int) throws(ObsError) -> UInt8? {
+        guard try load(offset, WALFormat.frameBytes + WALFormat.contentBytesMin) else { return nil }
+        let frame = window.withUnsafeBytes { WALFormat.parseFrame(UnsafeRawBufferPointer(rebasing: $0[(offset - windowOffset)...])) }
+        guard let frame, try load(offset, WALFormat.frameBytes + frame.length) else { return nil }
+        return content(at: offset, frame.length) { content in
+            (1...WALFormat.markType).contains(content[0]) || hash64(content, seed: seed) != frame.checksum ? nil : content[0]
+        }
     }
 
     private func content<R>(at offset: Int, _ length: Int, _ body: (UnsafeRawBufferPointer) -> R) -> R {

@@ -114,6 +114,70 @@ final class FsckTests: EngineTestCase {
         XCTAssertEqual(torn.logRecords, 9)
     }
 
+    /// A store as a crash leaves it, with its log, and the path of the log of metrics.
+    private func crashed(_ body: [UInt8]) throws -> (root: String, disk: FaultyFileSystem, log: String) {
+        let root = makeRoot()
+        let disk = FaultyFileSystem()
+        let engine = try open(root, disk) { $0.maintainsItself = false }
+        var batch = MetricBatch()
+        batch.append(Labels([("__name__", "a")]), timeMillis: 1, value: 1)
+        _ = try engine.appendAndWait(batch, origin: origin("default", RawRequest(format: .remoteWrite1, compression: .none, body: body)))
+        var random = SplitMix(state: 1)
+        let other = makeRoot()
+        let left = disk.afterPowerCut(from: root, to: other, using: &random)
+        engine.close()
+        _ = try Fsck.rebuildIndex(other, fileSystem: left)
+        return (other, left, try XCTUnwrap(left.paths.first { $0.hasSuffix(".wal") && $0.contains("/metrics/") }))
+    }
+
+    /// Checksums say that a body is as it came; whether rows come of it only its decoder can say.
+    func testLogRecordsAreDecoded() throws {
+        let (root, disk, _) = try crashed(Array("a 1 1".utf8))
+        XCTAssertEqual(try Fsck.check(root, fileSystem: disk, decoder: TextDecoder()).findings, [])
+        let (badRoot, bad, log) = try crashed(Array("no sample".utf8))
+        XCTAssertEqual(try Fsck.check(badRoot, fileSystem: bad).findings, [], "checksums only")
+        let report = try Fsck.check(badRoot, fileSystem: bad, decoder: TextDecoder())
+        XCTAssertEqual(report.findings.map(\.kind), [.damage])
+        XCTAssertEqual(report.findings[0].place, log + ":32")
+        XCTAssertTrue(report.findings[0].what.contains("log record 1 cannot be decoded"), report.findings[0].what)
+        XCTAssertEqual(report.logRecords, 1)
+    }
+
+    func testDamagedTombstonesAndEpochs() throws {
+        let root = makeRoot()
+        let disk = try store(root)
+        try disk.makeDirectories(root + "/tombstones")
+        try disk.writeAtomically(root + "/tombstones/0000000000000001.del", Array("OBSDEL01 and no frame".utf8))
+        disk.damage(root + "/wal/epochs") { $0[20] ^= 1 }
+        let report = try Fsck.check(root, fileSystem: disk)
+        XCTAssertEqual(report.findings.map(\.kind), [.damage, .damage])
+        XCTAssertEqual(report.findings.map(\.place), [root + "/wal/epochs", root + "/tombstones/0000000000000001.del"])
+    }
+
+    /// The device refuses to read: said as that, with the place, and nothing is repaired.
+    func testInputOutputErrorsAreNoDamage() throws {
+        let root = makeRoot()
+        let disk = try store(root)
+        let files = disk.paths
+        disk.watch { $0.operation == .read && !$0.path.hasSuffix("/VERSION") ? .inputOutput : nil }
+        for repair in [false, true] {
+            let report = try Fsck.check(root, fileSystem: disk, decoder: TextDecoder(), repair: repair)
+            XCTAssertEqual(report.damage, 0, "\(report.findings)")
+            let unread = report.findings.filter { $0.kind == .unread }
+            XCTAssertEqual(unread.count, 6 + 3 + 1, "segments, logs, epochs: \(unread)")
+            XCTAssertEqual(report.unknown, unread.count)
+            for finding in unread {
+                XCTAssertTrue(finding.place.hasSuffix(":0") && finding.what.contains("input/output error"), "\(finding)")
+                XCTAssertTrue(finding.remedy.contains("device"), finding.remedy)
+            }
+        }
+        XCTAssertEqual(FsckFinding.Kind.unread.rawValue, "I/O error")
+        disk.watch(nil)
+        XCTAssertEqual(disk.paths, files)
+        _ = try Fsck.rebuildIndex(root, fileSystem: disk)
+        XCTAssertEqual(try Fsck.check(root, fileSystem: disk).findings, [])
+    }
+
     func testCatalogueAgainstTheFolders() throws {
         let root = makeRoot()
         let disk = try store(root)

@@ -121,6 +121,80 @@ final class SegmentDamageTests: EngineTestCase {
         third.close()
     }
 
+    /// Whoever meets damage is told what is done about it.
+    func testTheAnswerSaysWhatToDo() throws {
+        let root = makeRoot()
+        let disk = FaultyFileSystem()
+        let first = try open(root, disk) { $0.maintainsItself = false }
+        try fill(first)
+        first.close()
+        let engine = try open(root, disk) { $0.maintainsItself = false }
+        for (signal, ask) in [("metrics", { _ = try self.read(engine, tenant: "x") }), ("logs", { _ = try self.readLogs(engine, tenant: "x") })] {
+            let path = try XCTUnwrap(disk.paths.first { $0.contains("/x/\(signal)/") && $0.hasSuffix(".seg") })
+            disk.damage(path) { $0[20] ^= 1 }
+            XCTAssertThrowsError(try ask()) {
+                for word in [path + ":8: ", "checksum", "saved within seconds", "`obsd fsck --repair`"] { XCTAssertTrue("\($0)".contains(word), "\($0)") }
+            }
+        }
+        engine.close()
+    }
+
+    /// Each single read of each question, one after the other, fails once.
+    func testEachReadMayFail() throws {
+        let root = makeRoot()
+        let disk = FaultyFileSystem()
+        let first = try open(root, disk) { $0.maintainsItself = false }
+        try fill(first)
+        let whole = try answers(first, "x")
+        first.close()
+        let trace = SpanSelection(traceIDs: [TraceID(high: 0, low: 2)])
+        let questions: [(what: String, count: Int, ask: (StorageEngine) throws -> Int)] = [
+            ("samples", 7, { try self.read($0, tenant: "x").count }),
+            ("one series", 1, { try self.read($0, [LabelMatcher(equal: "__name__", "a1")], tenant: "x").count }),
+            ("series", 7, { try $0.labelSets(.metrics, [], range: .min ... .max, context: self.context("x")).count }),
+            ("lines", 80, { try self.readLogs($0, tenant: "x").lines.count }),
+            ("streams", 3, { try $0.labelSets(.logs, [], range: .min ... .max, context: self.context("x")).count }),
+            ("spans", 60, { try self.readSpans($0, tenant: "x").spans.count }),
+            ("a trace", 15, { try self.readSpans($0, trace, tenant: "x").spans.count }),
+        ]
+        for (what, count, ask) in questions {
+            var reads = 0
+            for number in 0... {
+                let engine = try open(root, disk) { $0.maintainsItself = false }
+                let left = Monitor(number)
+                let failed = Monitor<String?>(nil)
+                disk.watch { call in
+                    guard call.operation == .read || call.operation == .open, call.path.hasSuffix(".seg") else { return nil }
+                    guard
+                        left.update({
+                            $0 -= 1; return $0 == -1
+                        })
+                    else { return nil }
+                    failed.update { $0 = call.operation == .read ? "\(call.path):\(call.offset)" : call.path }
+                    return .inputOutput
+                }
+                var error: ObsError?
+                do {
+                    let found = try ask(engine)
+                    XCTAssertEqual(found, count, what)
+                } catch let thrown as ObsError { error = thrown }
+                disk.watch(nil)
+                let place = failed.read { $0 }
+                XCTAssertEqual(error == nil, place == nil, "\(what), read \(number)")
+                engine.salvageDamaged()
+                XCTAssertEqual(try ask(engine), count, "\(what), when the device is back")
+                XCTAssertEqual(engine.status().quarantined, 0)
+                if number == 0 { XCTAssertEqual(try answers(engine, "x"), whole) }
+                engine.close()
+                guard let place, let error else { break }
+                reads += 1
+                XCTAssertTrue("\(error)".contains(place) && "\(error)".contains("input/output error"), "\(what): \(error) at \(place)")
+            }
+            XCTAssertGreaterThan(reads, 1, what)
+        }
+        XCTAssertEqual(try Fsck.check(root, fileSystem: disk).findings, [])
+    }
+
     /// The device refuses to read: that answer fails, nothing is set aside, and it is served again when the device is back.
     func testInputOutputErrorIsNoDamage() throws {
         let root = makeRoot()

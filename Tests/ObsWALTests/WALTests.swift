@@ -53,6 +53,41 @@ final class WALTests: XCTestCase {
         XCTAssertEqual(try list.flatMap { try readAll($0, isLast: false).records }, records)
     }
 
+    /// Log files of every version ever released stay readable: those in `Fixtures/store/<version>`, which StoreFixtureTests writes. This version writes the same bytes.
+    func testFixtures() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/store/v1"
+        var forms: [Signal: [String]] = [:]
+        for signal in Signal.allCases {
+            for file in try WALFile.list(files, DiskLayout(root: root), signal) {
+                let bytes = try files.readAll(file.path)
+                var written = WALFormat.header(signal: signal, firstSequence: file.firstSequence)
+                let reader = try WALReader(files, file, signal: signal, isLast: false)
+                while let record = try reader.next() {
+                    switch record.payload {
+                    case .request(let format, let compression, let parameters, let body):
+                        XCTAssertFalse(body.isEmpty)
+                        forms[signal, default: []].append("\(format) \(compression)\(parameters.isEmpty ? "" : " with parameters")")
+                    case .batch: forms[signal, default: []].append("batch")
+                    }
+                    XCTAssertEqual(record.configurationEpoch, 1)
+                    XCTAssertEqual([record.accepted, record.duplicates, record.rejected], [record.accepted, 0, 0])
+                    let content = bytes[(reader.recordPosition + WALFormat.frameBytes)..<reader.position]
+                    let synced = Array(content).withUnsafeBytes { WALFormat.syncedOffset($0) }
+                    WALFormat.append(record, syncedOffset: synced, seed: file.firstSequence, to: &written)
+                }
+                XCTAssertEqual(reader.position, bytes.count)
+                XCTAssertEqual(bytes.count - written.count, WALFormat.frameBytes + WALFormat.contentBytesMin, "a mark at the end")
+                XCTAssertEqual(Array(bytes.prefix(written.count)), written)
+            }
+        }
+        XCTAssertEqual(
+            forms,
+            [
+                .metrics: ["1 snappy", "3 deflate", "batch"], .logs: ["16 gzip", "20 none with parameters", "19 zstd", "batch", "batch"],
+                .traces: ["33 none", "batch"],
+            ])
+    }
+
     func testTornTailAtEveryByte() throws {
         let root = makeFolder(self)
         try write(root, (1...4).map { record($0) })

@@ -5,6 +5,7 @@ import ObsDisk
 import ObsEncoding
 import ObsSegment
 import ObsStore
+@testable import ObsEngine
 @testable import ObsWAL
 import ObsWire
 
@@ -26,6 +27,13 @@ private func seeds() throws -> [String: [[UInt8]]] {
     seeds["zstd"] = [zstdCompress(body, level: 1), zstdCompress([], level: 1)]
     seeds["snappy"] = [body.withUnsafeBytes { snappyCompress($0) }]
     for (target, texts) in textSeeds { seeds[target] = texts.map { Array($0.utf8) } }
+    let matchers = [LabelMatcher(equal: "app", "x"), try LabelMatcher("env", .matches, "a|b.*"), try LabelMatcher("job", .notEqual, "")]
+    let tombstone = try Tombstone(
+        tenant: .default, signal: .logs, createdNanos: 1_700_000_000_000_000_000, through: 7, range: 0...1_700_000_000_000_000_000,
+        selectors: [matchers, [matchers[0]]]
+    ).encoded()
+    seeds["tombstone"] = [tombstone]
+    seeds["tombstone-sealed"] = [try Frame.content(of: Array(tombstone.dropFirst(8)))]
     seeds["websocket"] = [
         [0x81, 0x03, 97, 98, 99], [0x81, 0x83, 1, 2, 3, 4, 97, 98, 99], [0x82, 0x7e, 0, 200] + [UInt8](repeating: 7, count: 200), [0x88, 0x02, 3, 232],
     ]

@@ -60,6 +60,13 @@ let textSeeds: [String: [String]] = [
     "alert-state": [
         #"{"version":1,"savedAt":1700000000000,"groups":[{"group":"g","rule":"r","alerts":[{"labels":{"a":"b"},"annotations":[["c","d"]],"value":"1","state":"firing","activeAt":1700000000000,"firedAt":1}]}],"webhook":[{"name":"n","alerts":[]}]}"#
     ],
+    "epochs": ["obs epochs 1\n1 256 1024 65536 8388608 64\n2 128 1024 65536 8388608 64\nchecksum 0000000000000000\n"],
+    "epochs-sealed": ["obs epochs 1\n1 256 1024 65536 8388608 64\n2 128 1024 65536 8388608 64", "obs epochs 2\nx"],
+    "store-version": ["obs store 1\nsecret 0123456789abcdef\n", "obs store 2\n"],
+    "query-parameters": [
+        "start=1700000000.5&end=2023-11-14T22:13:20Z&step=1h30m&limit=100&time=-9e18", "since=1.5h&start=1700000000000000000&n=-1&step=250us",
+        "a=9223372036854775807&b=1e300&c=nan&d=-0x1p3&e=292277025-08-18T07:12:54.999999999Z",
+    ],
     "form": ["a=b&c=%41+d&%zz=&=x&e"],
     "token-file": ["# name scopes hash\nci read,write tenant=a 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae\n"],
     "yaml": [

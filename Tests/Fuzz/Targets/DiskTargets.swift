@@ -3,6 +3,7 @@
 import ObsCore
 import ObsDisk
 import ObsEncoding
+@testable import ObsEngine
 import ObsHash
 import ObsIngest
 @testable import ObsSegment
@@ -36,7 +37,37 @@ let diskTargets: [FuzzTarget] = [
         let encoded = BatchCodec.encode(batch)
         precondition(BatchCodec.encode(required { try BatchCodec.decodeSpans(encoded) }) == encoded)
     },
+    FuzzTarget("tombstone") { try readTombstone($0) },
+    FuzzTarget("tombstone-sealed") { bytes in
+        var file = Array("OBSDEL01".utf8)
+        try Frame.append(bytes, level: 1, to: &file)
+        try readTombstone(file)
+    },
+    FuzzTarget("epochs") { try readEpochs($0) },
+    FuzzTarget("epochs-sealed") { bytes in
+        let lines = bytes + [UInt8(ascii: "\n")]
+        try readEpochs(lines + Array("checksum \(hexString(lines.withUnsafeBytes { hash64($0) }))\n".utf8))
+    },
+    FuzzTarget("store-version") { bytes in _ = try StoreVersion.load(disk(layout.version, bytes), layout) },
 ]
+
+private let layout = DiskLayout(root: "/d")
+
+private func readTombstone(_ bytes: [UInt8]) throws {
+    let tombstone = try Tombstone(decoding: bytes, path: "t")
+    for labels in [Labels([("app", "x")]), .empty] { _ = labels.bytes.withUnsafeBytes { tombstone.matches($0) } }
+    let encoded = required { try tombstone.encoded() }
+    precondition(required { try Tombstone(decoding: encoded, path: "t").encoded() } == encoded)
+}
+
+private func readEpochs(_ bytes: [UInt8]) throws {
+    let disk = disk(layout.epochs, bytes)
+    let epochs = try Epochs.inspect(disk, layout)
+    for number in 0..<5 { _ = epochs.limits(of: UInt32(number)) }
+    // What a start makes of it is a file that reads.
+    _ = try Epochs.load(disk, layout, Limits(), nowSeconds: 1_700_000_000)
+    precondition(required { try Epochs.inspect(disk, layout) }.wasDamaged == false)
+}
 
 private let segmentPath = "/s.seg"
 

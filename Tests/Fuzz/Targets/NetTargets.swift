@@ -19,6 +19,14 @@ let netTargets: [FuzzTarget] = [
         }
     },
     FuzzTarget("form") { _ = parseForm($0) },
+    FuzzTarget("query-parameters") { bytes in
+        let parameters = Parameters(pairs: parseForm(bytes))
+        for name in Set(parameters.pairs.map(\.name)) {
+            _ = (try? parameters.prometheusTime(name), try? parameters.prometheusDuration(name), try? parameters.lokiTime(name))
+            _ = (try? parameters.goDuration(name), try? parameters.tempoTime(name), try? parameters.jaegerTime(name))
+            _ = (try? parameters.count(name), try? parameters.positiveCount(name), try? parameters.required(name))
+        }
+    },
     FuzzTarget("token-file") { _ = try TokenFile(parsing: String(decoding: $0, as: UTF8.self), path: "t") },
     FuzzTarget("yaml") { walk(try YAMLNode.parse($0)) },
     FuzzTarget("scrape-configuration") { bytes in
