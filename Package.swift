@@ -149,7 +149,7 @@ let package = Package(
         tests("ObsSDKTests", ["ObsSDK"]),
         fuzz(),
         tests("ConformanceTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsLogQL", "ObsTraceQL", "ObsTestSupport"]),
-        tests("EndToEndTests", exclude: ["clients"], ["ObsCore", "ObsNet", "ObsWire", "ObsCompress", "ObsSDK", "ObsTestSupport"]),
+        tests("EndToEndTests", exclude: ["clients"], ["ObsCore", "ObsNet", "ObsWire", "ObsCompress", "ObsSDK", "CZlib", "ObsTestSupport"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .c2x,

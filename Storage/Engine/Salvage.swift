@@ -33,8 +33,16 @@ struct Salvage {
         do throws(ObsError) {
             switch info.signal {
             case .metrics: contents = try ReadableSeries(fileSystem, path)
-            case .logs: contents = try ReadableLogs(fileSystem, path)
-            case .traces: contents = try ReadableSpans(fileSystem, path)
+            case .logs:
+                let reader = try LogSegmentReader.open(fileSystem, path)
+                contents = try ReadableEvents(LogSegmentWriter.self, blocks: reader.blocks.map { $0.minNanos...$0.maxNanos }, times: \.timeNanos) {
+                    (number) throws(ObsError) in try reader.read(block: number)
+                }
+            case .traces:
+                let reader = try SpanSegmentReader.open(fileSystem, path)
+                contents = try ReadableEvents(SpanSegmentWriter.self, blocks: reader.blocks.map { $0.minStartNanos...$0.maxStartNanos }, times: \.startNanos) {
+                    (number) throws(ObsError) in try reader.read(block: number)
+                }
             }
         } catch {
             guard error.code == .corrupt else { throw error }
@@ -103,63 +111,48 @@ private func union(_ range: ClosedRange<Int64>?, _ other: ClosedRange<Int64>) ->
     range.map { min($0.lowerBound, other.lowerBound)...max($0.upperBound, other.upperBound) } ?? other
 }
 
-private struct ReadableLogs: ReadableContents {
-    private let reader: LogSegmentReader
-    private var blocks: [Int] = []
-    var minTime: Int64?
-    var lost: ClosedRange<Int64>?
-
-    init(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) {
-        reader = try LogSegmentReader.open(fileSystem, path)
-        for (number, block) in reader.blocks.enumerated() {
-            if let batch = try ifReadable({ () throws(ObsError) in try reader.read(block: number) }) {
-                blocks.append(number)
-                minTime = min(minTime ?? .max, batch.timeNanos.min() ?? .max)
-            } else {
-                lost = union(lost, block.minNanos...block.maxNanos)
-            }
-        }
-    }
-
-    func write(_ fileSystem: any FileSystem, _ path: String, _ draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
-        let writer = try LogSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
-        do throws(ObsError) {
-            for number in blocks {
-                let batch = try reader.read(block: number)
-                try writer.add([batch], rows: (0..<batch.count).map { RowPlace(source: 0, row: UInt32($0)) })
-            }
-            return try writer.finish()
-        } catch {
-            writer.abandon()
-            throw error
-        }
-    }
+/// What the writers of logs and of spans have in common.
+private protocol EventWriter: AnyObject {
+    associatedtype Batch
+    init(fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError)
+    func add(_ sources: [Batch], rows places: [RowPlace]) throws(ObsError)
+    func finish() throws(ObsError) -> SegmentInfo
+    func abandon()
 }
 
-private struct ReadableSpans: ReadableContents {
-    private let reader: SpanSegmentReader
+extension LogSegmentWriter: EventWriter {}
+extension SpanSegmentWriter: EventWriter {}
+
+/// Blocks of logs or spans that can be read.
+private struct ReadableEvents<Writer: EventWriter>: ReadableContents {
+    private let times: (Writer.Batch) -> [Int64]
+    private let read: (Int) throws(ObsError) -> Writer.Batch
     private var blocks: [Int] = []
     var minTime: Int64?
     var lost: ClosedRange<Int64>?
 
-    init(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) {
-        reader = try SpanSegmentReader.open(fileSystem, path)
-        for (number, block) in reader.blocks.enumerated() {
-            if let batch = try ifReadable({ () throws(ObsError) in try reader.read(block: number) }) {
-                blocks.append(number)
-                minTime = min(minTime ?? .max, batch.startNanos.min() ?? .max)
+    /// - Parameter blocks: of each, between which times its rows lie.
+    init(
+        _: Writer.Type, blocks: [ClosedRange<Int64>], times: @escaping (Writer.Batch) -> [Int64], read: @escaping (Int) throws(ObsError) -> Writer.Batch
+    ) throws(ObsError) {
+        self.times = times
+        self.read = read
+        for (number, range) in blocks.enumerated() {
+            if let batch = try ifReadable({ () throws(ObsError) in try read(number) }) {
+                self.blocks.append(number)
+                minTime = min(minTime ?? .max, times(batch).min() ?? .max)
             } else {
-                lost = union(lost, block.minStartNanos...block.maxStartNanos)
+                lost = union(lost, range)
             }
         }
     }
 
     func write(_ fileSystem: any FileSystem, _ path: String, _ draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
-        let writer = try SpanSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
+        let writer = try Writer(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
             for number in blocks {
-                let batch = try reader.read(block: number)
-                try writer.add([batch], rows: (0..<batch.count).map { RowPlace(source: 0, row: UInt32($0)) })
+                let batch = try read(number)
+                try writer.add([batch], rows: (0..<times(batch).count).map { RowPlace(source: 0, row: UInt32($0)) })
             }
             return try writer.finish()
         } catch {

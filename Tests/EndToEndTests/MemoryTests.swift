@@ -1,3 +1,4 @@
+import CZlib
 import Foundation
 import ObsCompress
 import ObsCore
@@ -24,8 +25,8 @@ final class MemoryTests: XCTestCase {
     }
 
     /// `VmHWM`: the most the process ever had resident.
-    private func peakBytes() throws -> Int {
-        let status = try String(contentsOfFile: "/proc/\(obsd.processID)/status", encoding: .utf8)
+    private func peakBytes(_ process: ObsdProcess? = nil) throws -> Int {
+        let status = try String(contentsOfFile: "/proc/\((process ?? obsd).processID)/status", encoding: .utf8)
         let line = try XCTUnwrap(status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") })
         return try XCTUnwrap(line.split(separator: " ").compactMap { Int($0) }.first) << 10
     }
@@ -57,8 +58,8 @@ final class MemoryTests: XCTestCase {
         var statuses: Set<Int>
     }
 
-    private func send(_ attempts: [Attempt], connections: Int) throws {
-        let base = "http://\(obsd.http)"
+    private func send(_ attempts: [Attempt], connections: Int, to process: ObsdProcess? = nil) throws {
+        let base = "http://\((process ?? obsd).http)"
         let answers = try atOnce(connections) { connection in
             let client = HTTPClient()
             return try attempts.indices.map { index in
@@ -83,6 +84,79 @@ final class MemoryTests: XCTestCase {
         }
     }
 
+    /// Every door that takes a body in any compression, with the types it takes.
+    private static let doors = [
+        ("/insert/jsonline", "application/json"), ("/api/v1/write", "application/x-protobuf"), ("/loki/api/v1/push", "application/json"),
+        ("/v1/metrics", "application/x-protobuf"), ("/v1/metrics", "application/json"), ("/v1/logs", "application/x-protobuf"),
+        ("/v1/logs", "application/json"),
+        ("/v1/traces", "application/x-protobuf"), ("/v1/traces", "application/json"),
+    ]
+
+    /// Ten gigabytes of zeros as one gzip member, right to its last byte. Not by compressing them all: a piece that ends at a byte and refers to nothing before
+    /// it means the same wherever it stands.
+    private func tenGigabytes() throws -> [UInt8] {
+        let zeros = [UInt8](repeating: 0, count: 16 << 20)
+        var piece = [UInt8](repeating: 0, count: 1 << 20)
+        var stream = z_stream()
+        XCTAssertEqual(obs_deflate_init(&stream, 9, -15), Z_OK)
+        zeros.withUnsafeBufferPointer { input in
+            piece.withUnsafeMutableBufferPointer { output in
+                stream.next_in = UnsafeMutablePointer(mutating: input.baseAddress)
+                stream.avail_in = uInt(input.count)
+                stream.next_out = output.baseAddress
+                stream.avail_out = uInt(output.count)
+                XCTAssertEqual(deflate(&stream, Z_FULL_FLUSH), Z_OK)
+            }
+        }
+        piece.removeLast(Int(stream.avail_out))
+        deflateEnd(&stream)
+        let checksum = zeros.withUnsafeBufferPointer { crc32(0, $0.baseAddress, uInt($0.count)) }
+        var bytes: [UInt8] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]
+        var whole: UInt = 0
+        for _ in 0..<640 {
+            bytes += piece
+            whole = crc32_combine(whole, checksum, zeros.count)
+        }
+        bytes += [1, 0, 0, 0xff, 0xff]
+        withUnsafeBytes(of: (UInt32(truncatingIfNeeded: whole).littleEndian, UInt32(truncatingIfNeeded: 640 * zeros.count).littleEndian)) { bytes += $0 }
+        return bytes
+    }
+
+    /// At every door: refused by its length where bodies are smaller; where it fits, by what it inflates to, long before ten gigabytes.
+    func testTenGigabytesInOneMember() throws {
+        let bomb = try tenGigabytes()
+        XCTAssertTrue((9 << 20...12 << 20).contains(bomb.count), "\(bomb.count)")
+        let attempts = Self.doors.map { Attempt(path: $0.0, type: $0.1, encoding: "gzip", body: bomb, statuses: [413]) }
+        try send(attempts, connections: 2)
+        XCTAssertLessThan(try peakBytes(), Self.ceilingBytes)
+
+        let larger = try ObsdProcess(data: folder.path + "/larger", ["--memory", "512MB"])
+        try send(attempts, connections: 4, to: larger)
+        let client = HTTPClient()
+        for attempt in attempts {
+            let headers = [("Content-Type", attempt.type), ("Content-Encoding", "gzip")]
+            let answer = try client.perform(HTTPClientRequest(url: "http://\(larger.http)\(attempt.path)", method: "POST", headers: headers, body: bomb))
+            XCTAssertEqual(answer.status, 413, attempt.path)
+            XCTAssertTrue(String(decoding: answer.body, as: UTF8.self).contains("decompressed body is larger than"), "\(attempt.path): inflated, not weighed")
+        }
+        XCTAssertLessThan(try peakBytes(larger), 512 << 20)
+        XCTAssertEqual(larger.stop(), 0)
+
+        // And where no length is told.
+        let file = folder.path + "/bomb.gz"
+        try Data(bomb).write(to: URL(fileURLWithPath: file))
+        for (path, type) in Self.doors {
+            let run = try Run(
+                "/usr/bin/curl",
+                [
+                    "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Content-Type: \(type)", "-H", "Content-Encoding: gzip", "-H",
+                    "Transfer-Encoding: chunked", "--data-binary", "@\(file)", "http://\(obsd.http)\(path)",
+                ])
+            XCTAssertTrue(run.output.hasSuffix("413"), "\(path): \(run.output) \(run.errors)")
+        }
+        XCTAssertLessThan(try peakBytes(), Self.ceilingBytes)
+    }
+
     func testBombsAndGiants() throws {
         let json = "application/json"
         let protobuf = "application/x-protobuf"
@@ -99,19 +173,29 @@ final class MemoryTests: XCTestCase {
         let manyLabels = Array("{\"streams\":[{\"stream\":{\(labels)},\"values\":[[\"\(now)\",\"x\"]]}]}".utf8)
         let longValue = Array(
             "{\"streams\":[{\"stream\":{\"a\":\"\(String(repeating: "x", count: 1 << 20))\"},\"values\":[[\"\(now)\",\"x\"]]}]}".utf8)
-        var series = ProtobufWriter()
-        series.message(1) { series in
-            for (name, value) in [("__name__", "m"), ("long", String(repeating: "x", count: 1 << 20))] {
-                series.message(1) { label in
-                    label.string(1, name)
-                    label.string(2, value)
+        func series(_ labels: [(String, String)]) -> [UInt8] {
+            var writer = ProtobufWriter()
+            writer.message(1) { series in
+                for (name, value) in [("__name__", "m")] + labels {
+                    series.message(1) { label in
+                        label.string(1, name)
+                        label.string(2, value)
+                    }
+                }
+                series.message(2) { sample in
+                    sample.double(1, 1)
+                    sample.int(2, Int64(now / 1_000_000))
                 }
             }
-            series.message(2) { sample in
-                sample.double(1, 1)
-                sample.int(2, Int64(now / 1_000_000))
-            }
+            return snappyCompress(writer.bytes)
         }
+        func gauge(_ attributes: [(String, String)]) -> [UInt8] {
+            let list = attributes.map { #"{"key":"\#($0.0)","value":{"stringValue":"\#($0.1)"}}"# }.joined(separator: ",")
+            let point = #"{"timeUnixNano":"\#(now)","asDouble":1,"attributes":[\#(list)]}"#
+            return Array(#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[\#(point)]}}]}]}]}"#.utf8)
+        }
+        let tenThousand = (0..<10_000).map { ("l\($0)", "v\($0)") }
+        let megabyte = [("long", String(repeating: "x", count: 1 << 20))]
         // Small values in brackets: the most a parser can make of a byte.
         let brackets = Array(("{\"streams\":[" + String(repeating: "{},", count: 150_000) + "{}]}").utf8)
         let attempts = [
@@ -123,20 +207,27 @@ final class MemoryTests: XCTestCase {
             Attempt(path: "/loki/api/v1/push", type: protobuf, encoding: nil, body: forged, statuses: [413]),
             Attempt(path: "/loki/api/v1/push", type: json, encoding: nil, body: manyLabels, statuses: [400]),
             Attempt(path: "/loki/api/v1/push", type: json, encoding: nil, body: longValue, statuses: [400]),
-            Attempt(path: "/api/v1/write", type: protobuf, encoding: "snappy", body: snappyCompress(series.bytes), statuses: [400]),
+            Attempt(path: "/api/v1/write", type: protobuf, encoding: "snappy", body: series(megabyte), statuses: [400]),
+            Attempt(path: "/api/v1/write", type: protobuf, encoding: "snappy", body: series(tenThousand), statuses: [400]),
+            // OTLP's way to refuse a point: 200 and a partial success that says why.
+            Attempt(path: "/v1/metrics", type: json, encoding: nil, body: gauge(megabyte), statuses: [200]),
+            Attempt(path: "/v1/metrics", type: json, encoding: nil, body: gauge(tenThousand), statuses: [200]),
             Attempt(path: "/loki/api/v1/push", type: json, encoding: nil, body: brackets, statuses: [400, 413, 422]),
             Attempt(path: "/loki/api/v1/push", type: json, encoding: "gzip", body: gzipCompress(brackets), statuses: [400, 413, 422]),
         ]
         try send(attempts, connections: 4)
-        for length in ["1000000000", "9000000000000000000"] {
-            let run = try Run(
-                "/usr/bin/curl",
-                [
-                    "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Content-Type: application/json", "-H", "Content-Length: \(length)", "-d", "{}",
-                    "http://\(obsd.http)/insert/jsonline",
-                ])
-            XCTAssertEqual(run.output, "413", run.errors)
+        for (path, type) in Self.doors {
+            for length in ["1000000000", "9000000000000000000"] {
+                let run = try Run(
+                    "/usr/bin/curl",
+                    [
+                        "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Content-Type: \(type)", "-H", "Content-Length: \(length)", "-d", "{}",
+                        "http://\(obsd.http)\(path)",
+                    ])
+                XCTAssertEqual(run.output, "413", run.errors)
+            }
         }
+        XCTAssertNil(try obsd.value("count(m)"), "nothing of the giants was kept")
         XCTAssertLessThan(try peakBytes(), Self.ceilingBytes)
         XCTAssertEqual(try eventually(seconds: 20, { try used("ingest") }, until: { $0 == 0 }), 0)
         // And it is of use still.

@@ -151,11 +151,8 @@ final class LogReplayTests: EngineTestCase {
         third.close()
     }
 
-    func testStoppedInTheMiddle() throws {
-        let (root, disk) = try crashed(1...10)
-        let decoder = HeldDecoder(permits: 4)
-        let engine = try openAtOnce(root, disk, decoder)
-        try write(engine, [("b", 1, 1)])
+    /// Closes the engine while its replay waits for the decoder.
+    private func closeAmidReplay(_ engine: StorageEngine, _ decoder: HeldDecoder) {
         let closed = Monitor(false)
         startThread("close") {
             engine.close()
@@ -164,6 +161,14 @@ final class LogReplayTests: EngineTestCase {
         while (try? write(engine, [("c", 1, 1)])) != nil { usleep(1000) }
         decoder.release()
         _ = closed.wait { $0 ? () : nil }
+    }
+
+    func testStoppedInTheMiddle() throws {
+        let (root, disk) = try crashed(1...10)
+        let decoder = HeldDecoder(permits: 4)
+        let engine = try openAtOnce(root, disk, decoder)
+        try write(engine, [("b", 1, 1)])
+        closeAmidReplay(engine, decoder)
         XCTAssertFalse(engine.waitReplayed())
         XCTAssertEqual(segments(disk).filter { $0.contains("/metrics/") }, [])
         XCTAssertThrowsError(try read(engine))
@@ -202,14 +207,7 @@ final class LogReplayTests: EngineTestCase {
         let engine = try openAtOnce(root, disk, decoder)
         try write(engine, [("b", 1, 1)])
         try write(engine, [("b", 2, 2)])
-        let closed = Monitor(false)
-        startThread("close") {
-            engine.close()
-            closed.update { $0 = true }
-        }
-        while (try? write(engine, [("c", 1, 1)])) != nil { usleep(1000) }
-        decoder.release()
-        _ = closed.wait { $0 ? () : nil }
+        closeAmidReplay(engine, decoder)
         let last = try XCTUnwrap(logFiles(disk).last)
         disk.damage(last) { $0[$0.count - 49 - 8] ^= 1 }  // the mark has 49 bytes
         let again = try open(root, disk)

@@ -42,13 +42,19 @@ final class SegmentDamageTests: EngineTestCase {
         }
     }
 
-    private func damageEverywhere(_ signal: String) throws {
+    /// A closed store with segments of all signals for two tenants, and what is in it.
+    private func filled() throws -> (root: String, disk: FaultyFileSystem, whole: Answers) {
         let root = makeRoot()
         let disk = FaultyFileSystem()
         let first = try open(root, disk) { $0.maintainsItself = false }
         try fill(first)
         let whole = try answers(first, "x")
         first.close()
+        return (root, disk, whole)
+    }
+
+    private func damageEverywhere(_ signal: String) throws {
+        let (root, disk, whole) = try filled()
         let path = try XCTUnwrap(disk.paths.first { $0.contains("/x/\(signal)/") && $0.hasSuffix(".seg") })
         let good = try disk.readAll(path)
         var damages: [(inout [UInt8]) -> Void] = []
@@ -123,11 +129,7 @@ final class SegmentDamageTests: EngineTestCase {
 
     /// Whoever meets damage is told what is done about it.
     func testTheAnswerSaysWhatToDo() throws {
-        let root = makeRoot()
-        let disk = FaultyFileSystem()
-        let first = try open(root, disk) { $0.maintainsItself = false }
-        try fill(first)
-        first.close()
+        let (root, disk, _) = try filled()
         let engine = try open(root, disk) { $0.maintainsItself = false }
         for (signal, ask) in [("metrics", { _ = try self.read(engine, tenant: "x") }), ("logs", { _ = try self.readLogs(engine, tenant: "x") })] {
             let path = try XCTUnwrap(disk.paths.first { $0.contains("/x/\(signal)/") && $0.hasSuffix(".seg") })
@@ -141,12 +143,7 @@ final class SegmentDamageTests: EngineTestCase {
 
     /// Each single read of each question, one after the other, fails once.
     func testEachReadMayFail() throws {
-        let root = makeRoot()
-        let disk = FaultyFileSystem()
-        let first = try open(root, disk) { $0.maintainsItself = false }
-        try fill(first)
-        let whole = try answers(first, "x")
-        first.close()
+        let (root, disk, whole) = try filled()
         let trace = SpanSelection(traceIDs: [TraceID(high: 0, low: 2)])
         let questions: [(what: String, count: Int, ask: (StorageEngine) throws -> Int)] = [
             ("samples", 7, { try self.read($0, tenant: "x").count }),
@@ -197,12 +194,7 @@ final class SegmentDamageTests: EngineTestCase {
 
     /// The device refuses to read: that answer fails, nothing is set aside, and it is served again when the device is back.
     func testInputOutputErrorIsNoDamage() throws {
-        let root = makeRoot()
-        let disk = FaultyFileSystem()
-        let first = try open(root, disk) { $0.maintainsItself = false }
-        try fill(first)
-        let whole = try answers(first, "x")
-        first.close()
+        let (root, disk, whole) = try filled()
         let files = disk.paths
         let engine = try open(root, disk) { $0.maintainsItself = false }
         let error = ObsError(.internalError, "cannot read: input/output error", place: "file:7")
