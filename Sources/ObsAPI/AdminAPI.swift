@@ -31,15 +31,10 @@ struct AdminAPI: Sendable {
 
     /// Before a copy of the data folder is made, and in tests: memory to segments now. Answers when it is done.
     func flush(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        let accepted = services.operations.submit {
-            do throws(ObsError) {
-                try services.store.flush()
-                responder.send(.text(200, ""))
-            } catch {
-                responder.send(HTTPResponse(error, .text))
-            }
+        services.operate(responder, .text) { () throws(ObsError) in
+            try services.store.flush()
+            return .text(200, "")
         }
-        if !accepted { responder.send(HTTPResponse(ObsError(.overloaded, "too many requests wait"), .text)) }
     }
 
     /// OpenMetrics' older brother, text 0.0.4: what every scraper takes.

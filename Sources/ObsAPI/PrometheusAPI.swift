@@ -108,7 +108,7 @@ struct PrometheusAPI: Sendable {
 
     func deleteSeries(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let parameters = request.parameters
-        operate(responder) { () throws(ObsError) in
+        services.operate(responder, .prometheus) { () throws(ObsError) in
             let selectors = try selectors(parameters)
             if selectors.isEmpty { throw ObsError(.badInput, "no match[] parameter provided") }
             try services.store.delete(request.tenant, .metrics, selectors, range: try range(parameters))
@@ -117,14 +117,14 @@ struct PrometheusAPI: Sendable {
     }
 
     func cleanTombstones(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        operate(responder) { () throws(ObsError) in
+        services.operate(responder, .prometheus) { () throws(ObsError) in
             try services.store.cleanTombstones()
             return HTTPResponse(status: 204)
         }
     }
 
     func snapshot(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        operate(responder) { () throws(ObsError) in
+        services.operate(responder, .prometheus) { () throws(ObsError) in
             let name = try services.store.snapshot()
             return success { writer in
                 writer.beginObject()
@@ -132,18 +132,6 @@ struct PrometheusAPI: Sendable {
                 writer.endObject()
             }
         }
-    }
-
-    /// Work on the store.
-    private func operate(_ responder: any HTTPResponder, _ body: @escaping @Sendable () throws(ObsError) -> HTTPResponse) {
-        let accepted = services.operations.submit {
-            do throws(ObsError) {
-                responder.send(try body())
-            } catch {
-                responder.send(HTTPResponse(error, .prometheus))
-            }
-        }
-        if !accepted { responder.send(HTTPResponse(ObsError(.overloaded, "too many requests wait"), .prometheus)) }
     }
 
     private func run(

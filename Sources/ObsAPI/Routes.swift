@@ -52,6 +52,7 @@ package struct Routes: Sendable {
 
     private var administration: [Route] {
         let admin = AdminAPI(services: services)
+        let deletion = DeletionAPI(services: services)
         return [
             Route(get, "/-/healthy", .open, .text, admin.healthy),
             Route(get, "/-/ready", .open, .text, admin.ready),
@@ -60,6 +61,9 @@ package struct Routes: Sendable {
             Route(["POST", "PUT"], "/-/flush", .admin, .text, admin.flush),
             Route(get, "/metrics", .query, .text, admin.metrics),
             Route(get, "/api/status", .query, .native, admin.status),
+            Route(["POST", "PUT"], "/api/v1/admin/traces/delete", .admin, .prometheus, deletion.deleteSpans),
+            Route(get, "/api/v1/admin/traces/delete", .admin, .prometheus, deletion.spanDeletions),
+            Route(["DELETE"], "/api/v1/admin/traces/delete", .admin, .prometheus, deletion.cancelSpanDeletion),
         ]
     }
 
@@ -89,6 +93,7 @@ package struct Routes: Sendable {
 
     private var loki: [Route] {
         let api = LokiAPI(services: services)
+        let deletion = DeletionAPI(services: services)
         return [
             Route(getOrPost, "/loki/api/v1/query_range", .query, .loki, api.queryRange),
             Route(getOrPost, "/loki/api/v1/query", .query, .loki, api.query),
@@ -99,6 +104,9 @@ package struct Routes: Sendable {
             Route(getOrPost, "/loki/api/v1/format_query", .query, .loki, api.formatQuery),
             Route(get, "/loki/api/v1/status/buildinfo", .query, .loki, api.buildInfo),
             Route(get, "/loki/api/v1/tail", .query, .loki, TailAPI(services: services).tail),
+            Route(["POST", "PUT"], "/loki/api/v1/delete", .admin, .loki, deletion.deleteLogs),
+            Route(get, "/loki/api/v1/delete", .admin, .loki, deletion.logDeletions),
+            Route(["DELETE"], "/loki/api/v1/delete", .admin, .loki, deletion.cancelLogDeletion),
         ]
     }
 

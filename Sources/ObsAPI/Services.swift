@@ -99,4 +99,12 @@ extension Services {
                 HTTPResponse(ObsError(.overloaded, "too many queries wait (query.queue is \(limits.queryQueueMax)); try again", retryAfterSeconds: 1), shape))
         }
     }
+
+    /// Does work on the store on the thread for it and answers with what it returns, or with its error in the given shape.
+    func operate(_ responder: any HTTPResponder, _ shape: ErrorShape, _ body: @escaping @Sendable () throws(ObsError) -> HTTPResponse) {
+        let accepted = operations.submit {
+            do throws(ObsError) { responder.send(try body()) } catch { responder.send(HTTPResponse(error, shape)) }
+        }
+        if !accepted { responder.send(HTTPResponse(ObsError(.overloaded, "too many requests wait"), shape)) }
+    }
 }

@@ -77,6 +77,7 @@ final class Daemon: Sendable {
     private static func engineConfiguration(_ configuration: Configuration) throws(ObsError) -> EngineConfiguration {
         var engine = EngineConfiguration(dataDirectory: configuration.flags["data"], retentionMillis: configuration.retentionMillis)
         engine.retention = try configuration.retention(of: configuration.file)
+        engine.freeBytesMin = configuration.file.storage.freeBytesMin
         engine.durability = configuration.durability
         engine.limits = configuration.limits
         engine.apply(configuration.memory)

@@ -6,9 +6,12 @@ internal import ObsStore
 internal import ObsTraceQL
 internal import ObsYAML
 
-/// `obsd.storage` of the configuration file; a reload puts it in force.
+/// `obsd.storage` of the configuration file.
 struct StorageSettings {
+    /// Put in force by a reload.
     var retention = RetentionBounds()
+    /// See `EngineConfiguration.freeBytesMin`; takes effect at the next start.
+    var freeBytesMin: Int64?
 
     init() {}
 
@@ -28,6 +31,7 @@ struct StorageSettings {
             }
             try byTenant.finish()
         }
+        if let node = mapping.optional("free-bytes-min") { freeBytesMin = try Self.size(node) ?? 0 }
         for node in try mapping.sequence("retention-rules") { retention.rules.append(try Self.rule(node)) }
         try mapping.finish()
     }

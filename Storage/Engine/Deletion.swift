@@ -11,8 +11,15 @@ extension SignalStore {
         try Tombstone.check(selectors, Head.signal)
         try flush()
         try shared.tombstones.add(
-            Tombstone(
+            try Tombstone(
                 tenant: tenant, signal: Head.signal, createdNanos: shared.clock.nowNanos(), through: flushedThrough, range: range, selectors: selectors))
+    }
+
+    /// Takes a deletion back.
+    func cancelDeletion(_ tenant: TenantID, id: String, force: Bool) throws(ObsError) {
+        guard let number = UInt64(id, radix: 16) else { throw ObsError(.notFound, "could not find delete request with given id") }
+        try shared.tombstones.cancel(number, tenant, Head.signal, force: force)
+        DiagnosticLog.info("deletion cancelled", [("signal", Head.signal.rawValue), ("tenant", tenant.name)])
     }
 
     /// Removes tombstones that no longer hide anything.
@@ -66,15 +73,18 @@ extension MetricHead {
 
 extension LogHead {
     static func holds(_ reader: LogSegmentReader, _ tombstone: Tombstone) throws(ObsError) -> Bool {
-        let matching = reader.streams.map { labels in labels.bytes.withUnsafeBytes { tombstone.matches($0) } }
+        let matching = reader.streams.map { labels in labels.bytes.withUnsafeBytes { tombstone.concerns(labels: $0) } }
         guard matching.contains(true) else { return false }
         for (index, block) in reader.blocks.enumerated()
         where block.minNanos <= tombstone.range.upperBound && block.maxNanos >= tombstone.range.lowerBound
             && matching[block.firstStream...block.lastStream].contains(true)
         {
-            let batch = try reader.read(block: index, columns: [])
-            let streams = batch.streams.indices.map { tombstone.matches(batch, stream: $0) }
-            for row in 0..<batch.count where streams[Int(batch.stream[row])] && tombstone.range.contains(batch.timeNanos[row]) { return true }
+            let batch = try reader.read(block: index, columns: tombstone.readsLines ? [.line] : [])
+            let isHeld = batch.bytes.withUnsafeBytes { bytes in
+                let hidden = batch.streams.map { tombstone.rows(labels: UnsafeRawBufferPointer(rebasing: bytes[$0.range])) }
+                return (0..<batch.count).contains { hidden[Int(batch.stream[$0])].contains(batch.timeNanos[$0], line: batch.line[$0], in: bytes) }
+            }
+            if isHeld { return true }
         }
         return false
     }
@@ -88,11 +98,5 @@ extension SpanHead {
             for row in 0..<batch.count where tombstone.matches(batch, row: row) { return true }
         }
         return false
-    }
-}
-
-extension Tombstone {
-    fileprivate func matches(_ batch: LogBatch, stream: Int) -> Bool {
-        batch.bytes.withUnsafeBytes { matches(UnsafeRawBufferPointer(rebasing: $0[batch.streams[stream].range])) }
     }
 }

@@ -102,8 +102,8 @@ struct LogScan {
     private mutating func visit(_ entry: HeadBatch<LogBatch>, streams: [Bool]) throws(ObsError) {
         let batch = entry.batch
         let past = DeletedRows(expiry: deletions.expiry.concerning(entry.minTime))
-        let deleted = past.isEmpty ? [] : batch.streams.indices.map { past.deletedTimes(batch.labels(ofStream: UInt32($0))) }
-        try feed(batch, matching: entry.streamIDs.map { streams[Int($0)] }, deleted: deleted)
+        let hidden = past.isEmpty ? [] : batch.streams.indices.map { past.rows(batch.labels(ofStream: UInt32($0))) }
+        try feed(batch, matching: entry.streamIDs.map { streams[Int($0)] }, hidden: hidden)
     }
 
     private mutating func visit(_ segment: LogSegment, _ reader: LogSegmentReader, _ block: Int, streams: [Bool], mask: DeletedRows) throws(ObsError) {
@@ -114,12 +114,12 @@ struct LogScan {
         // A block's stream table may be the segment's or its own: match what it has.
         let matching =
             batch.streams.count == streams.count ? streams : batch.streams.indices.map { selection.matchers.match(batch.labels(ofStream: UInt32($0))) }
-        let deleted = mask.isEmpty ? [] : batch.streams.indices.map { mask.deletedTimes(batch.labels(ofStream: UInt32($0))) }
-        try feed(batch, matching: matching, deleted: deleted)
+        let hidden = mask.isEmpty ? [] : batch.streams.indices.map { mask.rows(batch.labels(ofStream: UInt32($0))) }
+        try feed(batch, matching: matching, hidden: hidden)
     }
 
-    /// - Parameter deleted: times, for each of the batch's streams; empty when nothing is.
-    private mutating func feed(_ batch: LogBatch, matching: [Bool], deleted: [[ClosedRange<Int64>]] = []) throws(ObsError) {
+    /// - Parameter hidden: for each of the batch's streams; empty when nothing is.
+    private mutating func feed(_ batch: LogBatch, matching: [Bool], hidden: [HiddenRows]) throws(ObsError) {
         let wanted = sink.wantedNanos
         let first = max(wanted.lowerBound, selection.startNanos)
         let end = min(wanted.upperBound, selection.endNanos)
@@ -128,7 +128,7 @@ struct LogScan {
             for row in 0..<batch.count {
                 let time = batch.timeNanos[row]
                 guard time >= first, time < end, matching[Int(batch.stream[row])], containsAll(bytes, batch.line[row]) else { continue }
-                if !deleted.isEmpty, deleted[Int(batch.stream[row])].contains(where: { $0.contains(time) }) { continue }
+                if !hidden.isEmpty, hidden[Int(batch.stream[row])].contains(time, line: batch.line[row], in: bytes) { continue }
                 if batch.flags[row].contains(.identified), zones.contains(time), !seen.insert(RowIdentity.log(batch, row: row, bytes: bytes)) { continue }
                 rows.append(row)
             }

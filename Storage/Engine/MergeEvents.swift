@@ -166,7 +166,7 @@ final class LogCursor: EventCursor {
     private var block = 0
     private var firstStream = 0
     /// Of the block's streams.
-    private var deleted: [[ClosedRange<Int64>]] = []
+    private var hidden: [HiddenRows] = []
 
     init(_ input: MergeInput, _ reader: LogSegmentReader, ranks: [UInt32]) {
         self.reader = reader
@@ -185,11 +185,9 @@ final class LogCursor: EventCursor {
         batch = try reader.read(block: block)
         firstStream = reader.blocks[block].firstStream
         block += 1
-        deleted = []
+        hidden = []
         if !mask.isEmpty {
-            deleted = batch.streams.map { labels in
-                batch.bytes.withUnsafeBytes { mask.deletedTimes(labels: UnsafeRawBufferPointer(rebasing: $0[labels.range])) }
-            }
+            hidden = batch.streams.map { labels in batch.bytes.withUnsafeBytes { mask.rows(labels: UnsafeRawBufferPointer(rebasing: $0[labels.range])) } }
         }
         return true
     }
@@ -199,8 +197,8 @@ final class LogCursor: EventCursor {
     }
 
     func isDeleted(_ row: Int) -> Bool {
-        guard !deleted.isEmpty else { return false }
-        return deleted[Int(batch.stream[row])].contains { $0.contains(batch.timeNanos[row]) }
+        guard !hidden.isEmpty else { return false }
+        return batch.bytes.withUnsafeBytes { hidden[Int(batch.stream[row])].contains(batch.timeNanos[row], line: batch.line[row], in: $0) }
     }
 
     func identity(_ row: Int) -> Hash128? {

@@ -73,7 +73,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             var record = WALRecord(
                 sequence: state.active.endSequence, tenant: origin.tenant, receivedAtNanos: origin.receivedAtNanos, floor: floor, payload: payload)
             guard wal.hasRoom(for: record.byteSize) else {
-                let bound = "\(shared.configuration.walQueueBytesMax) bytes (storage.wal-queue-bytes-max)"
+                let bound = "\(shared.configuration.walQueueBytesMax) bytes (a share of --memory)"
                 return ObsError(.overloaded, "more than \(bound) wait for the disk", retryAfterSeconds: 1)
             }
             let before = state.active.usedBytes

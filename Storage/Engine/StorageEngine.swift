@@ -203,6 +203,21 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         }
     }
 
+    package func deletions(_ tenant: TenantID, _ signal: Signal) -> [DeletionRequest] {
+        shared.tombstones.requests(tenant, signal).map { number, tombstone, isCompleted in
+            DeletionRequest(
+                id: hexString(number), createdNanos: tombstone.createdNanos, range: tombstone.range, queries: tombstone.queries, isCompleted: isCompleted)
+        }
+    }
+
+    package func cancelDeletion(_ tenant: TenantID, _ signal: Signal, id: String, force: Bool) throws(ObsError) {
+        switch signal {
+        case .metrics: try metrics.cancelDeletion(tenant, id: id, force: force)
+        case .logs: try logs.cancelDeletion(tenant, id: id, force: force)
+        case .traces: try traces.cancelDeletion(tenant, id: id, force: force)
+        }
+    }
+
     package func cleanTombstones() throws(ObsError) {
         try metricsMerger.rewriteDeleted()
         try logsMerger.rewriteDeleted()

@@ -67,13 +67,13 @@ final class StoreGate: Sendable {
     /// Why an append cannot be taken now; nil when it can.
     func refusal() -> ObsError? {
         if freeBytes.load(ordering: .relaxed) - loggedBytes.load(ordering: .relaxed) < reserve {
-            let bound = "\(freeBytesMin) bytes (storage.free-bytes-min) and the unflushed log"
+            let bound = "\(freeBytesMin) bytes (obsd.storage.free-bytes-min) and the unflushed log"
             return ObsError(.overloaded, "less free disk space than \(bound); old data makes room, or free space", retryAfterSeconds: 5)
         }
         let held = heldBytes.load(ordering: .relaxed)
         if held > configuration.headBytesMax {
             configuration.limits.memory.head.countRefusal()
-            let bound = "\(configuration.headBytesMax) bytes (storage.head-bytes-max, a share of memory)"
+            let bound = "\(configuration.headBytesMax) bytes (a share of --memory)"
             return ObsError(
                 .overloaded, "data not yet written to segments holds \(held) bytes of memory, more than \(bound); the disk may be too slow",
                 retryAfterSeconds: 5)

@@ -24,8 +24,30 @@ struct Tombstone: Sendable {
     var through: UInt64
     /// In the signal's unit.
     var range: ClosedRange<Int64>
-    /// All matchers of one of these must hold. On labels of series and streams; on `service`, `name` and `trace_id` of spans.
-    var selectors: [[LabelMatcher]]
+    /// All matchers of one of these must hold. On labels of series and streams, for logs also on the line; on `service`, `name` and `trace_id` of spans.
+    let selectors: [[LabelMatcher]]
+    /// The same, made ready.
+    private let choices: [Choice]
+
+    /// A selector taken apart.
+    private struct Choice {
+        var labels: [LabelMatcher]
+        /// Anchored at both ends, to be used on the whole line.
+        var lines: [LabelMatcher]
+
+        init(_ selector: [LabelMatcher], _ signal: Signal) throws(ObsError) {
+            labels = []
+            lines = []
+            for matcher in selector {
+                guard signal == .logs, matcher.name == LabelMatcher.line else {
+                    labels.append(matcher)
+                    continue
+                }
+                // `\C` is a byte: a line need not be UTF-8.
+                lines.append(try LabelMatcher(matcher.name, matcher.operation, #"\C*(?:\#(matcher.value))\C*"#))
+            }
+        }
+    }
 
     /// Whether a segment may hold rows it concerns, by what its footer says.
     func concerns(_ segment: SegmentInfo) -> Bool {
@@ -33,7 +55,21 @@ struct Tombstone: Sendable {
             && segment.walRanges.allSatisfy { $0.last <= through }
     }
 
-    func matches(_ labels: UnsafeRawBufferPointer) -> Bool { selectors.contains { $0.match(labels) } }
+    /// Whether it hides all or some rows of a series or stream within its range.
+    func concerns(labels: UnsafeRawBufferPointer) -> Bool { choices.contains { $0.labels.match(labels) } }
+
+    /// What it hides of a series or stream.
+    func rows(labels: UnsafeRawBufferPointer) -> HiddenRows {
+        var rows = HiddenRows()
+        for choice in choices where choice.labels.match(labels) {
+            if choice.lines.isEmpty { return HiddenRows(times: [range]) }
+            rows.lines.append((range, choice.lines))
+        }
+        return rows
+    }
+
+    /// Whether it looks at lines.
+    var readsLines: Bool { choices.contains { !$0.lines.isEmpty } }
 
     func matches(_ batch: SpanBatch, row: Int) -> Bool {
         guard range.contains(batch.startNanos[row]) else { return false }
@@ -42,9 +78,53 @@ struct Tombstone: Sendable {
 
     /// - Throws: `.badInput` for a selector that would delete everything by mistake or that nothing can satisfy.
     static func check(_ selectors: [[LabelMatcher]], _ signal: Signal) throws(ObsError) {
-        if selectors.isEmpty || selectors.contains(where: \.isEmpty) { throw ObsError(.badInput, "a deletion needs at least one matcher") }
+        let isOnLine = { (matcher: LabelMatcher) in signal == .logs && matcher.name == LabelMatcher.line }
+        if selectors.isEmpty || selectors.contains(where: { $0.allSatisfy(isOnLine) }) {
+            throw ObsError(.badInput, "a deletion needs at least one matcher")
+        }
+        for matcher in selectors.joined() where isOnLine(matcher) {
+            guard matcher.operation == .matches || matcher.operation == .matchesNot else { throw ObsError(.badInput, "lines are matched by patterns") }
+        }
         guard selectors.reduce(0, { $0 + $1.count }) <= matchersMax else { throw ObsError(.badInput, "a deletion has at most \(matchersMax) matchers") }
         if signal == .traces { for matchers in selectors { try SpanLabel.check(matchers) } }
+    }
+
+    /// Its selectors as queries in the signal's language.
+    var queries: [String] {
+        selectors.map { matchers in
+            var labels: [String] = []
+            var lines = ""
+            for matcher in matchers {
+                if signal == .logs, matcher.name == LabelMatcher.line {
+                    lines += " \(matcher.operation == .matches ? "|~" : "!~") \(Self.literal(matcher.value))"
+                } else {
+                    let name = signal == .traces ? SpanLabel.attribute(matcher.name) : matcher.name
+                    labels.append(name + Self.text(matcher.operation) + Self.literal(matcher.value))
+                }
+            }
+            return "{\(labels.joined(separator: signal == .traces ? " && " : ", "))}\(lines)"
+        }
+    }
+
+    private static func literal(_ text: String) -> String {
+        var literal = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"", "\\": literal += "\\\(scalar)"
+            case "\n": literal += "\\n"
+            default: literal.unicodeScalars.append(scalar)
+            }
+        }
+        return literal + "\""
+    }
+
+    private static func text(_ operation: LabelMatcher.Operation) -> String {
+        switch operation {
+        case .equal: "="
+        case .notEqual: "!="
+        case .matches: "=~"
+        case .matchesNot: "!~"
+        }
     }
 
     // MARK: The file
@@ -105,7 +185,7 @@ struct Tombstone: Sendable {
         let last = try cursor.zigzag()
         guard first <= last else { throw ObsError(.corrupt, "the time range ends before it begins") }
         range = first...last
-        selectors = []
+        var selectors: [[LabelMatcher]] = []
         for _ in 0..<(try cursor.count(max: Self.matchersMax)) {
             var matchers: [LabelMatcher] = []
             for _ in 0..<(try cursor.count(max: Self.matchersMax)) {
@@ -116,15 +196,25 @@ struct Tombstone: Sendable {
             }
             selectors.append(matchers)
         }
+        self.selectors = selectors
+        choices = try Self.choices(selectors, signal)
     }
 
-    init(tenant: TenantID, signal: Signal, createdNanos: Int64, through: UInt64, range: ClosedRange<Int64>, selectors: [[LabelMatcher]]) {
+    /// - Throws: `.badInput` for a pattern RE2 refuses.
+    init(tenant: TenantID, signal: Signal, createdNanos: Int64, through: UInt64, range: ClosedRange<Int64>, selectors: [[LabelMatcher]]) throws(ObsError) {
         self.tenant = tenant
         self.signal = signal
         self.createdNanos = createdNanos
         self.through = through
         self.range = range
         self.selectors = selectors
+        choices = try Self.choices(selectors, signal)
+    }
+
+    private static func choices(_ selectors: [[LabelMatcher]], _ signal: Signal) throws(ObsError) -> [Choice] {
+        var choices: [Choice] = []
+        for selector in selectors { choices.append(try Choice(selector, signal)) }
+        return choices
     }
 
     private static func code(_ signal: Signal) -> UInt8 {
@@ -160,6 +250,15 @@ enum SpanLabel {
     static let service = "service"
     static let name = "name"
     static let traceID = "trace_id"
+
+    /// TraceQL's name for it.
+    static func attribute(_ label: String) -> String {
+        switch label {
+        case service: "resource.service.name"
+        case traceID: "trace:id"
+        default: label
+        }
+    }
 
     static func check(_ matchers: [LabelMatcher]) throws(ObsError) {
         for matcher in matchers where ![service, name, traceID].contains(matcher.name) {
@@ -200,13 +299,21 @@ struct DeletedRows: RowMask {
 
     var isEmpty: Bool { tombstones.isEmpty && expiry.rules.isEmpty }
 
-    func deletedTimes(labels: UnsafeRawBufferPointer) -> [ClosedRange<Int64>] {
-        var times: [ClosedRange<Int64>] = []
-        for tombstone in tombstones where tombstone.matches(labels) { times.append(tombstone.range) }
+    func rows(labels: UnsafeRawBufferPointer) -> HiddenRows {
+        var rows = HiddenRows()
+        for tombstone in tombstones {
+            let more = tombstone.rows(labels: labels)
+            rows.times += more.times
+            rows.lines += more.lines
+        }
         let cutoff = expiry.cutoff(labels: labels)
-        if cutoff > .min { times.append(.min...(cutoff - 1)) }
-        return times
+        if cutoff > .min { rows.times.append(.min...(cutoff - 1)) }
+        return rows
     }
+
+    func rows(_ labels: Labels) -> HiddenRows { isEmpty ? HiddenRows() : labels.bytes.withUnsafeBytes { rows(labels: $0) } }
+
+    func deletedTimes(labels: UnsafeRawBufferPointer) -> [ClosedRange<Int64>] { rows(labels: labels).times }
 
     func deletedTimes(_ labels: Labels) -> [ClosedRange<Int64>] { isEmpty ? [] : labels.bytes.withUnsafeBytes { deletedTimes(labels: $0) } }
 

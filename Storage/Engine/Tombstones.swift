@@ -16,7 +16,19 @@ final class Tombstones: MergeFilter {
         /// A segment (path) known to hold rows of a tombstone.
         var holders: [UInt64: String] = [:]
         var versions: [Lane: UInt64] = [:]
+        /// Those of which a merge may have left rows out; after a start nobody knows of the ones before it.
+        var begun: Set<UInt64> = []
+        /// Those of which nothing is left to hide, the newest since the start.
+        var completed: [(number: UInt64, tombstone: Tombstone)] = []
+
+        mutating func forget(_ number: UInt64) -> Tombstone? {
+            holders[number] = nil
+            begun.remove(number)
+            return all.removeValue(forKey: number)
+        }
     }
+
+    private static let completedMax = 1000
 
     private let fileSystem: any FileSystem
     private let layout: DiskLayout
@@ -45,6 +57,7 @@ final class Tombstones: MergeFilter {
                 gate.quarantine(path, layout, ObsError(.corrupt, "\(error.message); what this deletion hid can be seen again", place: path))
             }
         }
+        found.begun = Set(found.all.keys)
         let loaded = found
         state.read { $0 = loaded }
     }
@@ -63,12 +76,46 @@ final class Tombstones: MergeFilter {
         }
     }
 
+    /// Forgets one that hides nothing any more.
     func remove(_ number: UInt64) throws(ObsError) {
         try fileSystem.remove(layout.tombstone(number))
         state.read { state in
-            state.all[number] = nil
-            state.holders[number] = nil
+            guard let tombstone = state.forget(number) else { return }
+            state.completed.append((number, tombstone))
+            if state.completed.count > Self.completedMax { state.completed.removeFirst() }
         }
+    }
+
+    /// Takes a deletion back.
+    /// - Throws: `.notFound`, `.badInput` when it is completed, or begun and not forced.
+    func cancel(_ number: UInt64, _ tenant: TenantID, _ signal: Signal, force: Bool) throws(ObsError) {
+        let refusal: ObsError? = state.read { state in
+            guard let tombstone = state.all[number], tombstone.tenant == tenant, tombstone.signal == signal else {
+                let isCompleted = state.completed.contains { $0.number == number && $0.tombstone.tenant == tenant && $0.tombstone.signal == signal }
+                return isCompleted
+                    ? ObsError(.badInput, "deletion of request which is in process or already processed is not allowed")
+                    : ObsError(.notFound, "could not find delete request with given id")
+            }
+            guard state.begun.contains(number), !force else { return nil }
+            return ObsError(.badInput, "Unable to cancel partially completed delete request. To force, use the ?force query parameter")
+        }
+        if let refusal { throw refusal }
+        try fileSystem.remove(layout.tombstone(number))
+        try fileSystem.syncDirectory(layout.tombstones)
+        state.read { state in
+            _ = state.forget(number)
+            // A merge that leaves its rows out yet is thrown away.
+            state.versions[Lane(tenant: tenant, signal: signal), default: 0] += 1
+        }
+    }
+
+    /// Oldest first.
+    func requests(_ tenant: TenantID, _ signal: Signal) -> [(number: UInt64, tombstone: Tombstone, isCompleted: Bool)] {
+        let all = state.read { state in
+            state.completed.map { (number: $0.number, tombstone: $0.tombstone, isCompleted: true) }
+                + state.all.map { (number: $0.key, tombstone: $0.value, isCompleted: false) }
+        }
+        return all.filter { $0.tombstone.tenant == tenant && $0.tombstone.signal == signal }.sorted { $0.number < $1.number }
     }
 
     func holder(_ number: UInt64) -> String? { state.read { $0.holders[number] } }
@@ -89,7 +136,12 @@ final class Tombstones: MergeFilter {
 
     // MARK: MergeFilter
 
-    func mask(of segment: SegmentInfo) -> any RowMask { deletions(segment.tenant, segment.signal).mask(of: segment) }
+    func mask(of segment: SegmentInfo) -> any RowMask {
+        state.read { state in
+            for (number, tombstone) in state.all where tombstone.concerns(segment) { state.begun.insert(number) }
+        }
+        return deletions(segment.tenant, segment.signal).mask(of: segment)
+    }
 
     func version(_ tenant: TenantID, _ signal: Signal) -> UInt64 {
         retention.version &+ state.read { $0.versions[Lane(tenant: tenant, signal: signal), default: 0] }

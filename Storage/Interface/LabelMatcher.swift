@@ -9,6 +9,9 @@ package struct LabelMatcher: Sendable {
         case matches, matchesNot
     }
 
+    /// In deletions of logs a matcher of this name is on the line instead of a label: a pattern that some part of the line matches, or none does.
+    package static let line = "__line__"
+
     package let name: String
     package let operation: Operation
     package let value: String

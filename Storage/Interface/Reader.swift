@@ -112,15 +112,42 @@ package protocol StoreAdministration: Sendable {
     /// Writes all that is in memory to segments and deletes the log that held it; waits for the disk.
     func flush() throws(ObsError)
     /// Hides rows that are there now and satisfy all matchers of one of the selectors; rows written later are not concerned. They are gone from disk after merges.
-    /// Matchers are on labels for metrics and logs, on `service`, `name` and `trace_id` for spans. Waits for the disk; lasting on return.
+    /// Matchers are on labels for metrics and logs, for logs also on the line (`LabelMatcher.line`), on `service`, `name` and `trace_id` for spans.
+    /// Waits for the disk; lasting on return.
     /// - Parameter range: milliseconds for metrics, nanoseconds for events, both ends inclusive.
     /// - Throws: `.badInput` when there is no matcher.
     func delete(_ tenant: TenantID, _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError)
+    /// Deletions that hide something yet, and those completed since the start, oldest first.
+    func deletions(_ tenant: TenantID, _ signal: Signal) -> [DeletionRequest]
+    /// Takes a deletion back: what merges have not left out is seen again. Waits for the disk; lasting on return.
+    /// - Parameter force: also when merges may have left some of it out.
+    /// - Throws: `.notFound`, `.badInput` when it is completed, or begun and not forced.
+    func cancelDeletion(_ tenant: TenantID, _ signal: Signal, id: String, force: Bool) throws(ObsError)
     /// Makes a copy of the store as of now, beside it and by hard links; waits for the disk. The copy is a data folder of its own.
     /// - Returns: its name in `snapshots/`.
     func snapshot() throws(ObsError) -> String
     /// Takes deleted rows off the disk now.
     func cleanTombstones() throws(ObsError)
+}
+
+/// A deletion as asked for.
+package struct DeletionRequest: Sendable, Equatable {
+    package var id: String
+    package var createdNanos: Int64
+    /// In the signal's unit, both ends inclusive.
+    package var range: ClosedRange<Int64>
+    /// What it is on, a selector each, as a query in the signal's language.
+    package var queries: [String]
+    /// Whether nothing of what it hides is on disk any more.
+    package var isCompleted: Bool
+
+    package init(id: String, createdNanos: Int64, range: ClosedRange<Int64>, queries: [String], isCompleted: Bool) {
+        self.id = id
+        self.createdNanos = createdNanos
+        self.range = range
+        self.queries = queries
+        self.isCompleted = isCompleted
+    }
 }
 
 /// How far the reading of the log at a start has come.

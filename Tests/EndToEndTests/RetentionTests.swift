@@ -16,6 +16,7 @@ final class RetentionTests: XCTestCase {
                 retention-bytes-by-signal: {logs: 100GB, metrics: none}
                 retention-bytes-by-tenant: {acme: 50GB, free: none}
                 retention-bytes-each-tenant: 10GB
+                free-bytes-min: 32MB
                 retention-rules:
                   - {signal: logs, selector: '{namespace="dev"}', keep: 24h}
                   - {signal: logs, selector: '{namespace="dev", app="audit"}', keep: 20d, priority: 1}
@@ -34,7 +35,8 @@ final class RetentionTests: XCTestCase {
         let folder = try TemporaryFolder()
         for (text, words) in [
             ("retention-byte: 1GB", "retention-byte"), ("retention-bytes: 0", "more than nothing"), ("retention-bytes: much", "not a valid size"),
-            ("retention-bytes-by-signal: {smoke: 1GB}", "smoke"), ("retention-bytes-by-tenant: {'a/b': 1GB}", "invalid tenant id"),
+            ("retention-bytes-by-signal: {smoke: 1GB}", "smoke"), ("free-bytes-min: 0", "more than nothing"),
+            ("retention-bytes-by-tenant: {'a/b': 1GB}", "invalid tenant id"),
             ("retention-bytes-by-tenant: {a: x}", "not a valid size"), ("retention-rules: {signal: logs}", "must be a list"),
             ("retention-rules: [{signal: smoke, keep: 1d}]", "metrics, logs or traces"), ("retention-rules: [{signal: logs}]", "keep"),
             ("retention-rules: [{keep: 1d}]", "signal"), ("retention-rules: [{signal: logs, keep: soon}]", "not a valid duration"),
@@ -49,6 +51,43 @@ final class RetentionTests: XCTestCase {
             XCTAssertNotEqual(run.status, 0, text)
             XCTAssertTrue((run.errors + run.output).contains(words), "\(text): \(run.errors)\(run.output)")
         }
+    }
+
+    func testTheStoreTellsItsFigures() throws {
+        let folder = try TemporaryFolder()
+        // More than any disk has: writes are refused, and the answer names the setting.
+        let config = try folder.write("obsd.yml", storage("free-bytes-min: 1024PB"))
+        let obsd = try ObsdProcess(data: folder.path + "/data", ["--config", config])
+        let line = #"{"app":"a","msg":"kept"}"#
+        let refused = try obsd.post("/insert/jsonline?_stream_fields=app", line)
+        XCTAssertEqual(refused.status, 503)
+        XCTAssertTrue(String(decoding: refused.body, as: UTF8.self).contains("obsd.storage.free-bytes-min"))
+        XCTAssertEqual(obsd.stop(), 0)
+        _ = try folder.write("obsd.yml", storage("free-bytes-min: none"))
+        try obsd.start()
+        func figures() throws -> [String: Double] {
+            var found: [String: Double] = [:]
+            for line in String(decoding: try obsd.get("/metrics").body, as: UTF8.self).split(separator: "\n") where line.contains(#"{signal="logs"}"#) {
+                let parts = line.split(separator: " ")
+                found[String(parts[0].prefix { $0 != "{" })] = Double(parts[1])
+            }
+            return found
+        }
+        XCTAssertEqual(try obsd.post("/insert/jsonline?_stream_fields=app", line).status, 200)
+        var now = try figures()
+        XCTAssertEqual(now["obs_head_rows"], 1)
+        XCTAssertEqual(now["obs_segments"], 0)
+        XCTAssertGreaterThan(now["obs_wal_bytes"] ?? 0, 50)
+        XCTAssertGreaterThan(now["obs_head_bytes"] ?? 0, 50)
+        XCTAssertEqual(try obsd.post("/-/flush", "").status, 200)
+        now = try figures()
+        XCTAssertEqual(now["obs_head_rows"], 0)
+        XCTAssertEqual(now["obs_segments"], 1)
+        XCTAssertEqual(now["obs_segment_rows"], 1)
+        XCTAssertGreaterThan(now["obs_segment_bytes"] ?? 0, 50)
+        XCTAssertEqual(now["obs_flushed_bytes_total"], now["obs_segment_bytes"])
+        XCTAssertEqual(now["obs_merges_total"], 0)
+        XCTAssertEqual(now["obs_merged_bytes_total"], 0)
     }
 
     func testAReloadPutsRulesInForce() throws {

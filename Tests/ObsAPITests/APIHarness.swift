@@ -28,6 +28,7 @@ final class CollectingResponder: HTTPResponder {
 /// Keeps what was asked of it.
 final class NoStore: StoreAdministration {
     private let asked = Monitor<[String]>([])
+    func forget() { asked.read { $0 = [] } }
     var deletions: [String] { asked.read { $0 } }
 
     func status() -> StoreStatus { StoreStatus() }
@@ -35,6 +36,18 @@ final class NoStore: StoreAdministration {
     func delete(_ tenant: TenantID, _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>) throws(ObsError) {
         let names = selectors.map { $0.map { "\($0.name) \($0.value)" }.joined(separator: ",") }.joined(separator: ";")
         asked.read { $0.append("\(tenant) \(signal.rawValue) \(names) \(range)") }
+    }
+    func deletions(_ tenant: TenantID, _ signal: Signal) -> [DeletionRequest] {
+        [
+            DeletionRequest(
+                id: "0000000000000001", createdNanos: 1_700_000_000_500_000_000, range: 1_600_000_000_000_000_000...1_600_000_001_250_000_000,
+                queries: [signal == .logs ? #"{app="a"} |~ "x""# : #"{name="n"}"#], isCompleted: false),
+            DeletionRequest(id: "0000000000000002", createdNanos: 1, range: 0...1, queries: ["{a=\"b\"}", "{c=\"d\"}"], isCompleted: true),
+        ]
+    }
+    func cancelDeletion(_ tenant: TenantID, _ signal: Signal, id: String, force: Bool) throws(ObsError) {
+        if id == "9" { throw ObsError(.notFound, "could not find delete request with given id") }
+        asked.read { $0.append("cancel \(tenant) \(signal.rawValue) \(id) \(force)") }
     }
     func snapshot() throws(ObsError) -> String { "20231114T221320Z-0123456789abcdef" }
     func cleanTombstones() throws(ObsError) { asked.read { $0.append("clean") } }

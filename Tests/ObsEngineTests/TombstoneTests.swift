@@ -114,10 +114,92 @@ final class TombstoneTests: EngineTestCase {
         engine.close()
     }
 
+    private func line(_ operation: LabelMatcher.Operation, _ pattern: String) throws -> LabelMatcher { try LabelMatcher(LabelMatcher.line, operation, pattern) }
+
+    func testLinesAreHiddenByWhatTheySay() throws {
+        let root = makeRoot()
+        let disk = MemoryFileSystem()
+        var engine = try open(root, disk)
+        let lines = ["user=17 ok", "user=18 ok", "user=17 failed\nuser=19", "nothing"]
+        for app in ["a", "b"] {
+            _ = try engine.appendAndWait(logBatch(lines.enumerated().map { (["app": app], Int64($0.offset), "\(app) \($0.element)") }), origin: origin())
+        }
+        let app = LabelMatcher(equal: "app", "a")
+        let id = try TenantID(tenant)
+        try engine.delete(id, .logs, [[app, try line(.matches, "user=1[79]"), try line(.matchesNot, "ok")]], range: 0...9)
+        let first = ["a nothing", "a user=17 ok", "a user=18 ok"]
+        func mine() throws -> [String] { try readLogs(engine, [app]).lines.sorted() }
+        XCTAssertEqual(try mine(), first)
+        try engine.delete(id, .logs, [[app, try line(.matches, #"user\=18"#)]], range: 0...1)
+        try engine.delete(id, .logs, [[app, try line(.matches, "")]], range: 3...3)
+        try engine.delete(id, .logs, [[app, try line(.matchesNot, "user")]], range: 0...2)
+        XCTAssertEqual(try mine(), ["a user=17 ok"])
+        XCTAssertEqual(try names(engine, .logs, "app"), ["a", "b"])
+        engine.close()
+        engine = try open(root, disk)
+        XCTAssertEqual(try mine(), ["a user=17 ok"])
+        // Two would not be completed by their selector alone.
+        try engine.cleanTombstones()
+        XCTAssertEqual(try disk.list(root + "/tombstones"), [])
+        XCTAssertEqual(engine.status().signals[1].segmentRows, 5)
+        XCTAssertEqual(try mine(), ["a user=17 ok"])
+        XCTAssertEqual(try readLogs(engine).lines.count, 5)
+        engine.close()
+    }
+
+    func testADeletionIsListedAndTakenBack() throws {
+        let root = makeRoot()
+        let disk = MemoryFileSystem()
+        var engine = try open(root, disk)
+        let id = try TenantID(tenant)
+        func refusal(_ name: String, force: Bool = false, _ signal: Signal = .logs, _ tenant: String = "default") throws -> ObsError.Code? {
+            do { try engine.cancelDeletion(TenantID(tenant), signal, id: name, force: force) } catch { return (error as? ObsError)?.code }
+            return nil
+        }
+        for round in Int64(0)..<2 {
+            _ = try engine.appendAndWait(logBatch([(["app": "a"], round, "a\(round)"), (["app": "b"], round, "b\(round)")]), origin: origin())
+            try engine.flush()
+        }
+        try engine.delete(id, .logs, [[LabelMatcher(equal: "app", "a"), try line(.matches, #"a\d"#)]], range: 0...5)
+        try engine.delete(id, .traces, [[LabelMatcher(equal: "service", "s"), LabelMatcher(equal: "name", "n\"")]], range: 0...5)
+        let request = try XCTUnwrap(engine.deletions(id, .logs).first)
+        XCTAssertEqual(
+            request,
+            DeletionRequest(
+                id: "0000000000000001", createdNanos: clock.nowNanos(), range: 0...5, queries: [#"{app="a"} |~ "a\\d""#], isCompleted: false))
+        XCTAssertEqual(engine.deletions(id, .traces).map(\.queries), [[#"{resource.service.name="s" && name="n\""}"#]])
+        XCTAssertEqual(engine.deletions(try TenantID("other"), .logs), [])
+        XCTAssertEqual(try readLogs(engine).lines, ["b0", "b1"])
+        for (name, signal, tenant) in [("7", Signal.logs, "default"), ("x", .logs, "default"), (request.id, .traces, "default"), (request.id, .logs, "other")] {
+            XCTAssertEqual(try refusal(name, signal, tenant), .notFound)
+        }
+        XCTAssertNil(try refusal(request.id))
+        XCTAssertEqual(try readLogs(engine).lines, ["a0", "b0", "a1", "b1"])
+        XCTAssertEqual(engine.deletions(id, .logs), [])
+        engine.close()
+        engine = try open(root, disk)
+        XCTAssertEqual(try readLogs(engine).lines, ["a0", "b0", "a1", "b1"])
+        // After a start nobody knows whether a merge has left something out.
+        let other = try XCTUnwrap(engine.deletions(id, .traces).first)
+        XCTAssertEqual(try refusal(other.id, .traces), .badInput)
+        XCTAssertNil(try refusal(other.id, force: true, .traces))
+        // What is completed stays so.
+        try engine.delete(id, .logs, [[LabelMatcher(equal: "app", "a")]], range: 0...5)
+        try engine.cleanTombstones()
+        let completed = try XCTUnwrap(engine.deletions(id, .logs).first)
+        XCTAssertTrue(completed.isCompleted)
+        XCTAssertEqual(try refusal(completed.id, force: true), .badInput)
+        XCTAssertEqual(try readLogs(engine).lines, ["b0", "b1"])
+        engine.close()
+    }
+
     func testRefusals() throws {
         let engine = try open(makeRoot(), MemoryFileSystem())
         for selectors: [[LabelMatcher]] in [[], [[]]] {
             XCTAssertThrowsError(try engine.delete(TenantID(tenant), .metrics, selectors, range: 0...1)) { XCTAssertEqual(($0 as? ObsError)?.code, .badInput) }
+        }
+        for selector in [[try line(.matches, "x")], [LabelMatcher(equal: "app", "a"), LabelMatcher(equal: LabelMatcher.line, "x")]] {
+            XCTAssertThrowsError(try engine.delete(TenantID(tenant), .logs, [selector], range: 0...1)) { XCTAssertEqual(($0 as? ObsError)?.code, .badInput) }
         }
         XCTAssertThrowsError(try delete(engine, .traces, "kind", "server")) { XCTAssertTrue("\($0)".contains("trace_id"), "\($0)") }
         engine.close()

@@ -55,7 +55,8 @@ private let layout = DiskLayout(root: "/d")
 
 private func readTombstone(_ bytes: [UInt8]) throws {
     let tombstone = try Tombstone(decoding: bytes, path: "t")
-    for labels in [Labels([("app", "x")]), .empty] { _ = labels.bytes.withUnsafeBytes { tombstone.matches($0) } }
+    for labels in [Labels([("app", "x")]), .empty] { _ = labels.bytes.withUnsafeBytes { tombstone.rows(labels: $0) } }
+    _ = tombstone.queries
     let encoded = required { try tombstone.encoded() }
     precondition(required { try Tombstone(decoding: encoded, path: "t").encoded() } == encoded)
 }
