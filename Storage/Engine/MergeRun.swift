@@ -49,7 +49,7 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
         while try mergeNext() {}
     }
 
-    /// Rewrites each segment that holds deleted rows, without them.
+    /// Rewrites each segment that holds deleted rows, or rows that are past by a rule with all its newest, without them.
     func rewriteDeleted() throws(ObsError) {
         let result: Result<Void, ObsError> = turn.read { _ in
             do throws(ObsError) {
@@ -57,6 +57,7 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
                     if state.read({ $0.isStopping || $0.isOff }) { break }
                     try run([segment])
                 }
+                while !state.read({ $0.isStopping || $0.isOff }), let past = try store.nextPast(store.settledSegments(), patienceMillis: 0) { try run([past]) }
                 return .success(())
             } catch { return .failure(error) }
         }
@@ -138,7 +139,8 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
     /// What the output says of itself.
     private func draft(_ inputs: [SegmentInfo]) -> SegmentDraft {
         let ids = inputs.map(\.id)
-        let level = min(255, (inputs.map(\.level).max() ?? 0) + 1)
+        // What is written again without hidden rows is merged as it would have been; level 0 is for what a flush wrote.
+        let level = inputs.count == 1 ? max(1, inputs[0].level) : min(255, (inputs.map(\.level).max() ?? 0) + 1)
         // The same inputs make the same name: a second try replaces what a first one may have left.
         let hash = Array(ids.joined(separator: " ").utf8).withUnsafeBytes { hash64($0) }
         let id = "merged-\(Head.signal.rawValue)-\(hexString(inputs.map(\.firstSequence).min() ?? 0))-\(level)-\(hexString(hash))"

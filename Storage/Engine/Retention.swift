@@ -2,7 +2,8 @@
 //
 // A rule is a deletion that moves with the clock: rows it governs are hidden from the moment they are older than it keeps, in segments and heads. They
 // leave the disk with the merges that come by, and at the latest when the newest row of their segment is that old: then the segment is dropped if nothing of it
-// is left, else written once more without them. So a rule costs one rewriting of a segment at most, whatever share of it the rule governs.
+// is left, else written once more without them. So a rule costs one rewriting of a segment at most, whatever share of it the rule governs. A segment that no
+// merge has taken yet is given a day: its merge may do it for nothing.
 
 package import ObsCore
 internal import ObsSegment
@@ -142,19 +143,23 @@ extension PastShare {
     }
 }
 
-/// Which segments were looked at for rows that are past; looking again is worth it when another rule is ripe.
+/// Which segments were looked at for rows that are past.
 struct ExpiryWatch: Sendable {
-    private struct Look: Equatable {
+    /// What must change before it is worth looking again.
+    struct Look: Equatable {
+        /// Of the rules.
         var version: UInt64
+        /// Rules that the newest row is past by.
         var ripe: Int
+        /// Whether its merge may come yet.
+        var isWaiting: Bool
     }
 
     private var looks: [String: Look] = [:]
 
-    /// True when it was not looked at under these rules with as many ripe.
-    mutating func isNew(_ path: String, version: UInt64, ripe: Int) -> Bool { looks[path] != Look(version: version, ripe: ripe) }
+    func isNew(_ path: String, _ look: Look) -> Bool { looks[path] != look }
 
-    mutating func note(_ path: String, version: UInt64, ripe: Int) { looks[path] = Look(version: version, ripe: ripe) }
+    mutating func note(_ path: String, _ look: Look) { looks[path] = look }
 
     mutating func forget(except present: () -> Set<String>, count: Int) {
         guard looks.count > 2 * count + 100 else { return }
@@ -174,24 +179,29 @@ extension SignalStore {
     }
 
     /// The next segment to be written again without the rows that are past. Drops those of which nothing is left.
-    /// - Parameter segments: that may be merged, by tenant.
-    func nextPast(_ segments: [[Segment]]) throws(ObsError) -> Segment? {
+    /// - Parameters:
+    ///   - segments: that may be merged, by tenant.
+    ///   - patienceMillis: how long a segment that a flush wrote may wait for its merge.
+    func nextPast(_ segments: [[Segment]], patienceMillis: Int64 = millisPerDay) throws(ObsError) -> Segment? {
         for ofTenant in segments {
             guard let tenant = ofTenant.first?.info.tenant else { continue }
             let version = shared.retention.version
             let expiry = shared.retention.expiry(tenant, Head.signal)
             if expiry.rules.isEmpty { continue }
+            let patience = patienceMillis * Head.ticksPerMilli
             for segment in ofTenant {
-                let ripe = expiry.ripe(segment.info.maxTime)
-                guard ripe > 0, expiryWatch.read({ $0.isNew(segment.path, version: version, ripe: ripe) }) else { continue }
+                let info = segment.info
+                let look = ExpiryWatch.Look(
+                    version: version, ripe: expiry.ripe(info.maxTime),
+                    isWaiting: info.level == 0 && expiry.ripe(clampedSum(info.maxTime, patience)) == 0)
+                guard look.ripe > 0, expiryWatch.read({ $0.isNew(segment.path, look) }) else { continue }
                 let reader = try segment.reader()
-                let share = try segment.reading { () throws(ObsError) in try Head.pastShare(reader, segment.info, expiry) }
-                switch share {
+                switch try segment.reading({ () throws(ObsError) in try Head.pastShare(reader, info, expiry) }) {
                 case .none: break
-                case .all: drop("past the retention") { $0.id == segment.info.id && $0.tenant == tenant }
-                case .some: if shared.gate.hasRoom(segment.info.bytes) { return segment } else { continue }
+                case .all: drop("past the retention") { $0.id == info.id && $0.tenant == tenant }
+                case .some: if !look.isWaiting { if shared.gate.hasRoom(info.bytes) { return segment } else { continue } }
                 }
-                expiryWatch.read { $0.note(segment.path, version: version, ripe: ripe) }
+                expiryWatch.read { $0.note(segment.path, look) }
             }
         }
         expiryWatch.read { $0.forget(except: { Set(segments.joined().map(\.path)) }, count: segments.reduce(0) { $0 + $1.count }) }

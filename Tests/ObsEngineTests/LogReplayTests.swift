@@ -87,6 +87,25 @@ final class LogReplayTests: EngineTestCase {
         third.close()
     }
 
+    /// As a running daemon flushes more often on a small disk, so does replay.
+    func testGenerationsOfASmallDiskAreSmall() throws {
+        let (root, left) = try crashed(1...2000) {
+            $0.walFileBytesMax = 4000
+            $0.freeBytesMin = 0
+        }
+        let log = logFiles(left).reduce(0) { $0 + (left.disk.content($1)?.count ?? 0) }
+        XCTAssertGreaterThan(log, 2 << 16)
+        left.disk.setCapacity(bytes: 4 << 20)
+        let engine = try open(root, left) {
+            $0.walFileBytesMax = 4000
+            $0.freeBytesMin = 0
+            $0.maintainsItself = false
+        }
+        XCTAssertGreaterThanOrEqual(engine.status().signals[0].segments, log >> 16)
+        XCTAssertEqual(try read(engine)["a"]?.count, 2000)
+        engine.close()
+    }
+
     func testAFullDiskDoesNotEndAReplay() throws {
         let (root, disk) = try crashed(1...60) { $0.walFileBytesMax = 1000 }
         DiagnosticLog.threshold = .error

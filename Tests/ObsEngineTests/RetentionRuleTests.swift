@@ -113,12 +113,18 @@ final class RetentionRuleTests: EngineTestCase {
         clock.advance(millis: day + 10 * 60_000)
         XCTAssertEqual(try read(engine)["short"]?.count, 10)
         try engine.merge()
+        XCTAssertEqual(rows(engine), [40, 10, 10], "a merge may come yet")
+        try engine.cleanTombstones()
         // Some samples of metrics are young enough yet, so that they would be written twice.
         XCTAssertEqual(rows(engine), [40, 5, 5])
         clock.advance(millis: 10 * 60_000)
         try engine.merge()
+        XCTAssertEqual(rows(engine), [40, 5, 5])
+        clock.advance(millis: day)
+        try engine.merge()
         XCTAssertEqual(rows(engine), [20, 5, 5])
         XCTAssertEqual(segments(engine), [1, 1, 1])
+        XCTAssertTrue(disk.paths.filter { $0.hasSuffix(".seg") }.allSatisfy { $0.contains("-1-") }, "of the level they would have had")
         let written = engine.status().signals.map(\.mergedBytes)
         clock.advance(millis: day)
         try engine.merge()
@@ -162,7 +168,7 @@ final class RetentionRuleTests: EngineTestCase {
             [try RetentionRule(.metrics, [], keepMillis: hour), try rule(.metrics, "__name__", "audit", keep: 10 * day, priority: 1)])
         try write(engine, [("audit", now, 1), ("noise", now, 1)])
         try engine.flush()
-        clock.advance(millis: day)
+        clock.advance(millis: 2 * day)
         engine.enforceRetention()
         XCTAssertEqual(segments(engine)[0], 1)
         try engine.merge()
@@ -186,6 +192,60 @@ final class RetentionRuleTests: EngineTestCase {
         XCTAssertEqual(try read(engine).mapValues(\.count), ["short": 2, "long": 4])
         XCTAssertEqual(rows(engine)[0], 6)
         engine.close()
+    }
+
+    /// A crash at every change of the disk while segments are dropped and written again: what is kept is kept, what is past is not seen.
+    func testCrashesLeaveWhatIsKept() throws {
+        let root = makeRoot()
+        let disk = FaultyFileSystem()
+        let rules = [
+            try rule(.metrics, "__name__", "short", keep: day), try rule(.logs, "app", "short", keep: day), try rule(.traces, "service", "short", keep: day),
+        ]
+        let engine = try open(root, disk, rules)
+        for (round, names) in [["short", "long"], ["short"], ["long"]].enumerated() {
+            try write(engine, names.map { ($0, now, Double(round)) })
+            let nanos = now * 1_000_000
+            _ = try engine.appendAndWait(logBatch(names.map { (["app": $0], nanos, "\($0) \(round)") }), origin: origin())
+            var spans: [(trace: UInt64, span: UInt64, service: String, name: String, start: Int64, duration: Int64)] = []
+            for (index, name) in names.enumerated() { spans.append((UInt64(round), UInt64(round * 2 + index), name, "get", nanos, 1)) }
+            _ = try engine.appendAndWait(spanBatch(spans), origin: origin())
+            try engine.flush()
+            clock.advance(millis: 1000)
+        }
+        clock.advance(millis: 2 * day)
+        func check(_ engine: StorageEngine, _ when: String) throws {
+            XCTAssertEqual(try read(engine).mapValues { $0.values.sorted() }, ["long": [0, 2]], when)
+            XCTAssertEqual(try readLogs(engine).lines, ["long 0", "long 2"], when)
+            XCTAssertEqual(try readSpans(engine).spans, [1, 4], when)
+        }
+        try check(engine, "before")
+        let crashes = Monitor<[(call: String, root: String, disk: FaultyFileSystem)]>([])
+        let roots = (0..<200).map { _ in makeRoot() }
+        disk.watch { [weak disk] call in
+            let number = crashes.read { $0.count }
+            guard call.operation.isChange, number < roots.count, let disk else { return nil }
+            var random = SplitMix(state: UInt64(number))
+            let other = roots[number]
+            let left = disk.afterPowerCut(from: root, to: other, using: &random)
+            crashes.read { $0.append((call.description, other, left)) }
+            return nil
+        }
+        try engine.merge()
+        disk.watch(nil)
+        try check(engine, "after")
+        XCTAssertEqual(rows(engine), [2, 2, 2])
+        engine.close()
+        let all = crashes.read { $0 }
+        XCTAssertGreaterThan(all.count, 20)
+        XCTAssertLessThan(all.count, roots.count)
+        for crash in all {
+            let again = try open(crash.root, crash.disk, rules)
+            try check(again, "crash before \(crash.call)")
+            try again.merge()
+            try check(again, "crash before \(crash.call), merged")
+            XCTAssertEqual(rows(again), [2, 2, 2], crash.call)
+            again.close()
+        }
     }
 
     func testBytesOfATenant() throws {

@@ -78,6 +78,34 @@ final class RetentionTests: EngineTestCase {
         engine.close()
     }
 
+    func testAFullDiskDropsTheOldestOfAnySignal() throws {
+        let root = makeRoot()
+        let disk = MemoryFileSystem()
+        let engine = try open(root, disk) {
+            $0.freeBytesMin = 1 << 20
+            $0.maintainsItself = false
+        }
+        try fill(engine, days: 6)
+        var held = 12
+        while held > 2 {
+            disk.setCapacity(bytes: disk.usedBytes + (1 << 20) + (1 << 18) - 1)
+            engine.freeSpace()
+            let left = engine.status().signals.reduce(0) { $0 + $1.segments }
+            XCTAssertLessThan(left, held)
+            held = left
+            let days = try read(engine).keys.compactMap { Int($0.dropFirst()) }.max() ?? -1
+            let lines = try readLogs(engine).lines.compactMap { Int($0.dropFirst(4)) }.max() ?? -1
+            // The records of a day are younger than its samples.
+            XCTAssertTrue(lines == days || lines == days + 1, "samples of \(days) days, records of \(lines)")
+        }
+        // A signal's newest segment stays, whatever is short.
+        disk.setCapacity(bytes: disk.usedBytes)
+        engine.freeSpace()
+        XCTAssertEqual(try read(engine).keys.sorted(), ["m0"])
+        XCTAssertEqual(try readLogs(engine).lines, ["day 0"])
+        engine.close()
+    }
+
     /// A file system of 300 MiB takes 3 GiB, a hundredth in size.
     func testASmallDiskTakesTenTimesItsSize() throws {
         let root = makeRoot()
