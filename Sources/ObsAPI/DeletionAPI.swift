@@ -27,9 +27,11 @@ struct DeletionAPI: Sendable {
     }
 
     private func time(_ name: String, _ parameters: Parameters) throws(ObsError) -> Int64? {
-        do throws(ObsError) { return try parameters.lokiTime(name) } catch {
-            throw ObsError(.badInput, "invalid \(name) time: require unix seconds or RFC3339 format")
-        }
+        // Milliseconds or microseconds would pass for nanoseconds of 1970, and more would be deleted than is meant.
+        let isWhole = parameters[name].map { Int64($0) != nil && (11..<19).contains($0.utf8.count) } ?? false
+        if !isWhole, let time = try? parameters.lokiTime(name) { return time }
+        if parameters[name]?.isEmpty ?? true { return nil }
+        throw ObsError(.badInput, "invalid \(name) time: require unix seconds or RFC3339 format")
     }
 
     func logDeletions(_ request: HTTPRequest, _ responder: any HTTPResponder) {

@@ -22,6 +22,7 @@ enum ProcessMetrics {
             ("obs_head_rows", "Samples, lines or spans in memory.", { Double($0.headRows) }),
             ("obs_head_bytes", "Memory of what is not in segments yet.", { Double($0.headBytes) }),
             ("obs_wal_bytes", "Bytes of write-ahead logs.", { Double($0.walBytes) }),
+            ("obs_pending_deletions", "Deletions of which something is on disk yet.", { Double($0.pendingDeletions) }),
         ]
         for (name, help, value) in figures {
             SelfMetrics.gauge(name, help: help, labels: Labels([("signal", signal.rawValue)])) {
@@ -32,6 +33,7 @@ enum ProcessMetrics {
             ("obs_flushed_bytes_total", "Bytes of segment files written from memory.", { Double($0.flushedBytes) }),
             ("obs_merged_bytes_total", "Bytes of segment files written by merging others.", { Double($0.mergedBytes) }),
             ("obs_merges_total", "Merges of segment files.", { Double($0.merges) }),
+            ("obs_dropped_bytes_total", "Bytes of segment files dropped past the retention or for room on the disk.", { Double($0.droppedBytes) }),
         ]
         for (name, help, value) in counts {
             SelfMetrics.counter(name, help: help, labels: Labels([("signal", signal.rawValue)])) {

@@ -29,6 +29,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         var nextTryNanos = Int64.min
         /// Bytes of segments written by flushes.
         var flushedBytes: Int64 = 0
+        /// Bytes of segments dropped.
+        var droppedBytes: Int64 = 0
         var isStopping = false
         /// Old log still being read. Until that is done nothing is answered and no newer generation is flushed: the old log is older, and a flush removes what is older.
         var replay: LogReplay<Head>?
@@ -372,6 +374,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
                     let chosen = state.segments[tenant]?.filter { isChosen($0.info) } ?? []
                     guard !chosen.isEmpty else { continue }
                     dropped += chosen
+                    state.droppedBytes += chosen.reduce(0) { $0 + $1.info.bytes }
                     let paths = Set(chosen.map(\.path))
                     state.segments[tenant]?.removeAll { paths.contains($0.path) }
                     if state.segments[tenant]?.isEmpty == true { state.segments[tenant] = nil }
@@ -452,8 +455,10 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     func status() -> StoreStatus.SignalStatus {
         var status = StoreStatus.SignalStatus(signal: Head.signal)
         status.walBytes = Int64(wal.bytes)
+        status.pendingDeletions = shared.tombstones.all(Head.signal).count
         state.read { state in
             status.flushedBytes = state.flushedBytes
+            status.droppedBytes = state.droppedBytes
             if let replay = state.replay { status.replay = replay.progress }
             for generation in state.sealed + [state.active] {
                 status.headRows += Int64(generation.rowCount)

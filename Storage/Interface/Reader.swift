@@ -178,6 +178,10 @@ package struct StoreStatus: Sendable {
         package var flushedBytes: Int64 = 0
         package var mergedBytes: Int64 = 0
         package var merges = 0
+        /// Since the start: bytes of segments dropped past the retention or for room on the disk.
+        package var droppedBytes: Int64 = 0
+        /// Deletions of which something is on disk yet.
+        package var pendingDeletions = 0
         /// Nil once the signal's log is replayed.
         package var replay: ReplayProgress?
         package init(signal: Signal) { self.signal = signal }

@@ -88,6 +88,15 @@ final class RetentionTests: XCTestCase {
         XCTAssertEqual(now["obs_flushed_bytes_total"], now["obs_segment_bytes"])
         XCTAssertEqual(now["obs_merges_total"], 0)
         XCTAssertEqual(now["obs_merged_bytes_total"], 0)
+        XCTAssertEqual(now["obs_dropped_bytes_total"], 0)
+        XCTAssertEqual(now["obs_pending_deletions"], 0)
+        XCTAssertEqual(try obsd.post("/loki/api/v1/delete?start=0&query=%7Bapp%3D%22a%22%7D", "").status, 204)
+        XCTAssertEqual(try figures()["obs_pending_deletions"], 1)
+        let bytes = now["obs_segment_bytes"]
+        _ = try folder.write("obsd.yml", storage("retention-rules: [{signal: logs, keep: 1ms}]"))
+        XCTAssertEqual(try obsd.post("/-/reload", "").status, 200)
+        XCTAssertEqual(try eventually({ try figures()["obs_dropped_bytes_total"] }, until: { $0 == bytes }), bytes)
+        XCTAssertEqual(try figures()["obs_segments"], 0)
     }
 
     func testAReloadPutsRulesInForce() throws {

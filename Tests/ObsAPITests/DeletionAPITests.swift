@@ -35,6 +35,8 @@ final class DeletionAPITests: XCTestCase {
         for (target, words) in [
             ("", "query not set"), ("?query=", "query not set"), ("?query=\(selector)", "start time not set"),
             ("?query=\(selector)&start=x", "invalid start time: require unix seconds or RFC3339 format"),
+            ("?query=\(selector)&start=0&end=1600000000000", "invalid end time: require unix seconds or RFC3339 format"),
+            ("?query=\(selector)&start=1600000000000000", "invalid start time: require unix seconds or RFC3339 format"),
             ("?query=\(selector)&start=0&end=x", "invalid end time: require unix seconds or RFC3339 format"),
             ("?query=\(selector)&start=0&end=1700000001", "deletes in the future are not allowed"),
             ("?query=\(selector)&start=2&end=1", "start time can't be greater than end time"), ("?query=\(encoded("{}"))&start=0", "empty-compatible"),

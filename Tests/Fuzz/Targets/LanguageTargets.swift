@@ -18,6 +18,7 @@ let languageTargets: [FuzzTarget] = [
     FuzzTarget("logql") { bytes in
         let text = String(decoding: bytes, as: UTF8.self)
         _ = try? parseLogSelector(text)
+        _ = try? parseLogDeletion(text)
         if let query = try? CompiledLogQuery(text) { _ = query.process(logLine, row: 0) }
         let printed = try parseLogQL(text).description
         guard let again = try? parseLogQL(printed) else { preconditionFailure("does not parse: \(printed)") }
@@ -31,6 +32,7 @@ let languageTargets: [FuzzTarget] = [
     FuzzTarget("traceql") { bytes in
         let text = String(decoding: bytes, as: UTF8.self)
         if let filter = try? CompiledSpanFilter(text) { _ = filter.matches(oneSpan, row: 0) }
+        _ = try? parseSpanSelector(text)
         _ = try parseTraceQL(text)
     },
     FuzzTarget("alert-template") { bytes in
