@@ -134,7 +134,9 @@ let package = Package(
         tests(
             "ObsEngineTests",
             ["ObsCore", "ObsCompress", "ObsStore", "ObsWire", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsHash", "ObsTestSupport"]),
-        tests("SimulationTests", path: "Simulation", ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsTestSupport"]),
+        tests(
+            "SimulationTests", path: "Simulation",
+            ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsYAML", "ObsTestSupport"]),
         tests("ObsPromQLTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsTestSupport"]),
         tests("ObsLogQLTests", ["ObsCore", "ObsStore", "ObsLogQL", "ObsTestSupport"]),
         tests("ObsTraceQLTests", ["ObsCore", "ObsStore", "ObsTraceQL", "ObsTestSupport"]),

@@ -17,7 +17,18 @@ package final class MemoryFileSystem: FileSystem {
         }
     }
 
+    /// What a power cut took.
+    package struct Losses: Sendable {
+        /// Files whose last bytes were not synced and are not there, or not all.
+        package var unsynced = 0
+        /// Created, renamed or removed names that are as before.
+        package var names = 0
+        /// Sectors that hold something else than what was written.
+        package var tornSectors = 0
+    }
+
     fileprivate struct State {
+        var losses = Losses()
         var names: [String: Node] = [:]
         var durableNames: [String: Node] = [:]
         var folders: Set<String> = []
@@ -43,15 +54,22 @@ package final class MemoryFileSystem: FileSystem {
     /// Changes so far: what a test enumerates failures over.
     package var changes: Int { state.withLock { $0.operations } }
 
+    /// What the power cut took that this disk is left from.
+    package var losses: Losses { state.withLock { $0.losses } }
+
     /// Forgets what was not synced; ends injected failures and locks. Files that are open keep the old content and reach nothing durable.
     package func cutPower() {
         state.withLock { state in
             var nodes: [String: Node] = [:]
+            state.losses = Losses()
+            state.losses.unsynced = state.durableNames.values.count { $0.synced < $0.bytes.count }
+            state.losses.names = Set(state.names.keys).union(state.durableNames.keys).count { state.names[$0] !== state.durableNames[$0] }
             for (name, node) in state.durableNames {
                 nodes[name] = Node(Array(node.bytes.prefix(node.synced)), synced: node.synced)
             }
             state.names = nodes
             state.durableNames = nodes
+            state.folders.formUnion(nodes.keys.map(DiskLayout.folder))
             state.locked = []
             state.operationsLeft = .max
         }
@@ -97,32 +115,40 @@ package final class MemoryFileSystem: FileSystem {
     /// The disk as a power cut leaves it at this moment, under another root: what was synced is there, of the rest any part. Appended bytes may be lost from
     /// anywhere on, or any of their sectors may be zeros or what lay there before; a changed name may be old or new.
     package func afterPowerCut(from root: String, to newRoot: String, using random: inout some RandomNumberGenerator) -> MemoryFileSystem {
+        var losses = Losses()
         let choices = state.withLock { state in
             var choices: [(path: String, node: Node)] = []
             for path in Set(state.names.keys).union(state.durableNames.keys).sorted() {
                 let isNew = state.names[path] === state.durableNames[path] || Bool.random(using: &random)
+                if !isNew { losses.names += 1 }
                 guard let node = isNew ? state.names[path] : state.durableNames[path] else { continue }
-                let bytes = node.bytes.prefix(node.synced) + torn(node.bytes, from: node.synced, &random)
+                let bytes = node.bytes.prefix(node.synced) + torn(node.bytes, from: node.synced, &losses, &random)
+                if bytes.count < node.bytes.count { losses.unsynced += 1 }
                 choices.append((path, Node(Array(bytes), synced: bytes.count)))
             }
             return choices
         }
-        return survivors(from: root, to: newRoot) { _, _ in
+        let left = survivors(from: root, to: newRoot) { _, _ in
             let names = Dictionary(uniqueKeysWithValues: choices.map { ($0.path, $0.node) })
             return (names, names)
         }
+        let taken = losses
+        left.state.withLock { $0.losses = taken }
+        return left
     }
 
     /// What is left of bytes that were written and not synced.
-    private func torn(_ bytes: [UInt8], from start: Int, _ random: inout some RandomNumberGenerator) -> [UInt8] {
+    private func torn(_ bytes: [UInt8], from start: Int, _ losses: inout Losses, _ random: inout some RandomNumberGenerator) -> [UInt8] {
         guard start < bytes.count, Int.random(in: 0..<4, using: &random) > 0 else { return [] }
         var rest = Array(bytes[start..<Int.random(in: start...bytes.count, using: &random)])
-        guard Bool.random(using: &random) else { return rest }
+        guard Int.random(in: 0..<4, using: &random) > 0 else { return rest }
         // Sectors lie where they do from the file's beginning; one that is partly synced is whole.
         var sector = (start + 511) / 512 * 512 - start
         while sector < rest.count {
             let end = min(sector + 512, rest.count)
-            switch Int.random(in: 0..<4, using: &random) {
+            let choice = Int.random(in: 0..<3, using: &random)
+            if choice < 2 { losses.tornSectors += 1 }
+            switch choice {
             case 0: for index in sector..<end { rest[index] = 0 }
             case 1: for index in sector..<end { rest[index] = .random(in: 0...255, using: &random) }
             default: break
@@ -140,7 +166,8 @@ package final class MemoryFileSystem: FileSystem {
         let survived = MemoryFileSystem()
         state.withLock { present in
             let picked = pick(present.names, present.durableNames)
-            let folders = Set(present.folders.map(moved))
+            // A removed folder comes back with a file in it.
+            let folders = Set(present.folders.map(moved)).union(picked.names.keys.map { moved(DiskLayout.folder(of: $0)) })
             survived.state.withLock { state in
                 state.names = moved(picked.names)
                 state.durableNames = moved(picked.durableNames)

@@ -16,7 +16,7 @@ protocol FlushableHead: SignalHead {
     static func pastShare(_ reader: Reader, _ info: SegmentInfo, _ expiry: Expiry) throws(ObsError) -> PastShare
 
     /// Days of each segment to be written; none when there is nothing to keep.
-    func partitions() -> [ClosedRange<Int>]
+    func partitions(_ sizes: PartitionSizes) -> [ClosedRange<Int>]
     /// Writes the rows of those days; `draft` and `path` as its segment writer takes them.
     func writeSegment(_ days: ClosedRange<Int>, _ fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) -> SegmentInfo
 }
@@ -39,7 +39,7 @@ extension MetricHead: FlushableHead {
         try MetricSegmentReader.open(fileSystem, path, cache: cache)
     }
 
-    func partitions() -> [ClosedRange<Int>] {
+    func partitions(_ sizes: PartitionSizes) -> [ClosedRange<Int>] {
         guard sampleCount > 0 else { return [] }
         let firstDay = Self.day(minTime)
         if firstDay == Self.day(maxTime) { return [firstDay...firstDay] }
@@ -57,7 +57,7 @@ extension MetricHead: FlushableHead {
             }
         }
         // Two bytes a sample is a careful guess of what blocks make of it.
-        return partitionDays(days, bytesPerRow: 2)
+        return partitionDays(days, bytesPerRow: 2, sizes)
     }
 
     func writeSegment(_ days: ClosedRange<Int>, _ fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) -> SegmentInfo {
@@ -104,10 +104,10 @@ extension LogHead: FlushableHead {
         try LogSegmentReader.open(fileSystem, path)
     }
 
-    func partitions() -> [ClosedRange<Int>] {
+    func partitions(_ sizes: PartitionSizes) -> [ClosedRange<Int>] {
         var days: [Int: Int] = [:]
         batches.forEach { entry in countDays(entry, entry.batch.timeNanos, &days) }
-        return partitionDays(days, bytesPerRow: max(1, usedBytes / max(rowCount, 1) / 8))
+        return partitionDays(days, bytesPerRow: max(1, usedBytes / max(rowCount, 1) / 8), sizes)
     }
 
     private struct Row {
@@ -166,10 +166,10 @@ extension SpanHead: FlushableHead {
         try SpanSegmentReader.open(fileSystem, path)
     }
 
-    func partitions() -> [ClosedRange<Int>] {
+    func partitions(_ sizes: PartitionSizes) -> [ClosedRange<Int>] {
         var days: [Int: Int] = [:]
         batches.forEach { entry in countDays(entry, entry.batch.startNanos, &days) }
-        return partitionDays(days, bytesPerRow: max(1, usedBytes / max(rowCount, 1) / 8))
+        return partitionDays(days, bytesPerRow: max(1, usedBytes / max(rowCount, 1) / 8), sizes)
     }
 
     private struct Row {

@@ -41,17 +41,17 @@ struct FlushGroup: Hashable {
 /// What segments of a flush hold: days since the epoch, both ends inclusive.
 ///
 /// A day with much data has a segment of its own; neighbours with little share one, so that a backfill of fifty years does not make twenty thousand files.
-func partitionDays(_ days: [Int: Int], bytesPerRow: Int) -> [ClosedRange<Int>] {
+func partitionDays(_ days: [Int: Int], bytesPerRow: Int, _ sizes: PartitionSizes) -> [ClosedRange<Int>] {
     var partitions: [ClosedRange<Int>] = []
     var open: (days: ClosedRange<Int>, bytes: Int)?
     for (day, rows) in days.sorted(by: { $0.key < $1.key }) {
         let bytes = rows * bytesPerRow
-        if let group = open, bytes < dayBytesMin, group.bytes + bytes <= sharedBytesMax {
+        if let group = open, bytes < sizes.dayBytesMin, group.bytes + bytes <= sizes.sharedBytesMax {
             open = (group.days.lowerBound...day, group.bytes + bytes)
             continue
         }
         if let group = open { partitions.append(group.days) }
-        if bytes >= dayBytesMin {
+        if bytes >= sizes.dayBytesMin {
             partitions.append(day...day)
             open = nil
         } else {
@@ -62,7 +62,10 @@ func partitionDays(_ days: [Int: Int], bytesPerRow: Int) -> [ClosedRange<Int>] {
     return partitions
 }
 
-/// A day expected to fill this much of a segment gets its own.
-private let dayBytesMin = 1 << 20
-/// What days that share a segment may fill together.
-private let sharedBytesMax = 8 << 20
+/// When days share a segment.
+package struct PartitionSizes: Sendable {
+    /// A day expected to fill this much of a segment gets its own.
+    package var dayBytesMin = 1 << 20
+    /// What days that share a segment may fill together.
+    package var sharedBytesMax = 8 << 20
+}

@@ -17,11 +17,10 @@ package struct MergePolicy: Sendable {
     package var inputsMax = 16
     /// Merges of so many segments are worth it, whatever else is said: a test wants them early.
     package var fanInMax = Int.max
+    /// A single day with less than this shares its segments with other days.
+    package var dayBytesMin: Int64 = 1 << 20
 
     package init() {}
-
-    /// A single day with less than this shares its segments with other days.
-    private static let dayBytesMin: Int64 = 1 << 20
 
     /// How many segments of a level make a merge worth it, and whether only crumbs count.
     private func fanIn(_ signal: Signal, level: Int) -> (count: Int, isCrumbsOnly: Bool) {
@@ -54,7 +53,7 @@ package struct MergePolicy: Sendable {
     private func lane(_ segment: SegmentInfo) -> Lane {
         let unit = segment.signal == .metrics ? millisPerDay : nanosPerDay
         func day(_ time: Int64) -> Int { Int(time / unit) - (time % unit < 0 ? 1 : 0) }
-        let isShared = day(segment.minTime) != day(segment.maxTime) || segment.bytes < Self.dayBytesMin
+        let isShared = day(segment.minTime) != day(segment.maxTime) || segment.bytes < dayBytesMin
         return Lane(day: isShared ? nil : day(segment.minTime), level: segment.level)
     }
 

@@ -259,7 +259,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         let last = generation.endSequence - 1
         // The name of the first log file: while it is there, all of the generation's log is. It is a later one when the disk was full as the generation began.
         let first = wal.firstFile(in: generation.firstSequence...last) ?? generation.firstSequence
-        let parts = generation.heads.sorted { $0.key < $1.key }.flatMap { tenant, head in head.partitions().map { (tenant, head, $0) } }
+        let sizes = shared.configuration.partitions
+        let parts = generation.heads.sorted { $0.key < $1.key }.flatMap { tenant, head in head.partitions(sizes).map { (tenant, head, $0) } }
         var written: [SegmentInfo] = []
         // Sorted places of rows and the blocks in the making.
         let workBytes = generation.rowCount * 32 + (4 << 20)

@@ -1,3 +1,4 @@
+internal import Foundation
 internal import ObsCore
 internal import ObsDisk
 internal import ObsEngine
@@ -5,107 +6,199 @@ internal import ObsStore
 internal import ObsTestSupport
 import XCTest
 
-/// A crash at every change of the disk from the beginning of a flush to the removal of its log, each found by a next run that has its index or not, and its
-/// limits or others. The bodies span series, tenants and days, come twice and out of order.
+/// A crash at every change of the disk, from the beginning of a flush to the removal of its log, from the beginning of a merge to the last unlink, from a deletion to
+/// the removal of its tombstone; of each kind; each found by a next run, whose catalogue is as it was, gone or behind, and whose limits and relabeling are the
+/// same, looser or others still. What is written before has one of the shapes below.
+///
+/// `OBS_SIM_MATRIX=all` has every combination of these at every call. Else bodies are wide or come twice, and a crash of each kind at each call meets one of the
+/// nine combinations of catalogue and configuration, in turn.
 final class CrashMatrixTests: XCTestCase {
+    /// What the bodies are like.
+    private enum Shape: CaseIterable {
+        case plain
+        /// One body of each kind, over many series and days, each day in a segment of its own.
+        case wide
+        /// Every body comes again, the last first, under another configuration.
+        case repeated
+        case wideAndRepeated
+
+        var isWide: Bool { self == .wide || self == .wideAndRepeated }
+        var isRepeated: Bool { self == .repeated || self == .wideAndRepeated }
+    }
+
+    private enum Index: CaseIterable { case there, deleted, behind }
+
     private struct Moment {
         var call: String
         var crash: Crash
         var world: World
+        /// What must be there.
+        var model: Model
     }
 
+    /// The first run's, the second's, which crashes, and the third's.
+    private static let configurations: [(name: String, configuration: Configuration)] = {
+        var other = Configuration(relabeling: 3)
+        other.limits.labelsMax = 2
+        return [("tight", .tight), ("wide", .wide), ("other", other)]
+    }()
+
+    private let isAll = ProcessInfo.processInfo.environment["OBS_SIM_MATRIX"] == "all"
     private let clock = ManualClock()
-    private var model = Model()
+    private let model = Monitor(Model())
+    private var settings = Settings(retentionMillis: nil, walFileBytesMax: 1500)
 
-    private func append(_ engine: StorageEngine, _ workload: inout Workload, _ random: inout SplitMix, requests: Int) throws {
-        for _ in 0..<requests {
-            let request = try workload.request(&random, nowNanos: clock.nowNanos())
-            let outcome: AppendOutcome
-            switch request.batch {
-            case .metrics(let batch): outcome = try engine.appendAndWait(batch, origin: request.origin)
-            case .logs(let batch): outcome = try engine.appendAndWait(batch, origin: request.origin)
-            case .spans(let batch): outcome = try engine.appendAndWait(batch, origin: request.origin)
+    func testFlush() throws { for shape in isAll ? Shape.allCases : [.wide, .repeated] { try crash(shape) { try $0.flush() } } }
+
+    /// Of segments that overlap in time and hold each other's retries.
+    func testMerge() throws { for shape in isAll ? Shape.allCases : [.wide, .repeated] { try crash(shape, flushed: true, during: merge) } }
+
+    private func merge(_ engine: StorageEngine) throws {
+        try engine.merge()
+        XCTAssertEqual(engine.status().signals.filter { $0.merges == 0 }.map(\.signal), [], "not merged")
+    }
+
+    func testDeletion() throws {
+        try crash(.plain, flushed: true) { engine in
+            let before = model.read { $0 }
+            for signal in Signal.allCases {
+                let name = ["__name__", "loki", "service"][Signal.allCases.firstIndex(of: signal) ?? 0]
+                let values = [["m1", "m2", "m3"], ["s1", "s2"], ["s0", "s1"]][Signal.allCases.firstIndex(of: signal) ?? 0]
+                let deletion = Deletion(
+                    tenant: .default, signal: signal, selectors: [[Deletion.Match(name: name, values: values)]], millis: 0...4_000_000_000_000)
+                let still = model.read { $0 }
+                model.read { $0.delete(deletion, isCertain: false) }
+                try engine.delete(deletion)
+                model.read { model in
+                    model = still
+                    model.delete(deletion, isCertain: true)
+                }
             }
-            model.enter(request, outcome, floorMillis: .min)
-            clock.advance(millis: 15_000)
+            try engine.cleanTombstones()
+            XCTAssertNotEqual(before.faults(of: try Answer(engine, .default), .default), [], "nothing was deleted")
         }
     }
 
-    private func check(_ engine: StorageEngine, _ when: String) throws {
-        for tenant in Workload.tenants {
-            let faults = model.faults(of: try Answer(engine, tenant), tenant, horizonMillis: .min)
-            if !faults.isEmpty { XCTFail("\(when), \(tenant):\n" + faults.joined(separator: "\n")) }
+    // MARK: The matrix
+
+    /// - Parameters:
+    ///   - flushed: whether what was written is in segments when the work begins.
+    ///   - work: what is crashed, call by call.
+    private func crash(_ shape: Shape, flushed: Bool = false, during work: (StorageEngine) throws -> Void) throws {
+        model.read { $0 = Model() }
+        var random = SplitMix(state: 7)
+        var workload = Workload()
+        settings.dayBytesMin = shape.isWide ? 1 : 1 << 20
+        workload.daysMax = shape.isWide ? 3 : 40
+        workload.seriesMax = shape.isWide ? 20 : 4
+        if !shape.isWide { workload.rows = 1...6 }
+        if shape.isWide { workload.rows = 10...12 }
+        let first = World()
+        settings.configuration = .wide
+        var engine = try first.open(settings, clock)
+        try append(engine, shape, &workload, &random)
+        if flushed { try engine.flush() }
+        // The next run decides by other limits, about records that meet those of the first in the log.
+        let world = first.crashed(.kill)
+        engine.close()
+        settings.configuration = .tight
+        engine = try world.open(settings, clock)
+        try append(engine, shape, &workload, &random)
+        if flushed {
+            try engine.flush()
+            try append(engine, shape, &workload, &random)
+            try engine.flush()
         }
-        XCTAssertEqual(engine.status().quarantined, 0, when)
+        let behind = world.crashed(.kill)
+        let moments = try moments(world) { try work(engine) }
+        engine.close()
+        XCTAssertGreaterThan(moments.count, 50)
+        for (number, moment) in moments.enumerated() {
+            for combination in 0..<9 where isAll || combination == (number + number / 9) % 9 {
+                let index = Index.allCases[combination % 3]
+                let (name, configuration) = Self.configurations[combination / 3]
+                let copy = moment.world.crashed(.kill)
+                switch index {
+                case .there: break
+                case .deleted: copy.deleteIndex()
+                case .behind: copy.takeIndex(of: behind)
+                }
+                settings.configuration = configuration
+                let when = "\(shape), \(moment.crash) before \(moment.call) (\(number)), index \(index), configuration \(name)"
+                try check(copy, moment.model, workload, when, isLong: number % 17 == 0)
+            }
+        }
+    }
+
+    private func append(_ engine: StorageEngine, _ shape: Shape, _ workload: inout Workload, _ random: inout SplitMix) throws {
+        var requests: [Request] = []
+        if shape.isWide {
+            requests = try workload.requests(&random, nowNanos: clock.nowNanos(), settings.configuration, of: .default)
+        } else {
+            for _ in 0..<14 {
+                if let request = try workload.request(&random, nowNanos: clock.nowNanos(), settings.configuration) { requests.append(request) }
+            }
+        }
+        if shape.isRepeated { requests += try workload.retries(nowNanos: clock.nowNanos(), settings.configuration) }
+        for request in requests {
+            let outcome = try engine.append(request)
+            let wrong = model.read { $0.enter(request, outcome, floorMillis: .min) }
+            XCTAssertNil(wrong)
+        }
+        clock.advance(millis: 15_000)
     }
 
     /// Runs `body` and takes the world as each kind of crash leaves it, before each change and after the last.
     private func moments(_ world: World, _ body: () throws -> Void) throws -> [Moment] {
         let taken = Monitor<[Moment]>([])
-        let take: @Sendable (String) -> Void = { [weak world] call in
+        let take: @Sendable (String) -> Void = { [weak world, model] call in
             guard let world else { return }
             let number = UInt64(taken.read { $0.count })
-            let fresh = Crash.allCases.map { Moment(call: call, crash: $0, world: world.crashed($0, seed: number)) }
-            taken.update { $0 += fresh }
+            let present = model.read { $0 }
+            let fresh = Crash.allCases.map { Moment(call: call, crash: $0, world: world.crashed($0, seed: number), model: present) }
+            taken.read { $0 += fresh }
         }
         world.disk.watch { call in
             if call.operation.isChange { take(call.description) }
             return nil
         }
         try body()
-        take("the end")
         world.disk.watch(nil)
+        take("the end")
         return taken.read { $0 }
     }
 
-    func testFlush() throws { try crash(flushes: 1) { try $0.flush() } }
+    // MARK: The next run
 
-    /// From the first byte of a merge to the last unlink, of segments that overlap in time and hold each other's retries.
-    func testMerge() throws {
-        try crash(flushes: 4) { engine in
-            try engine.merge()
-            XCTAssertGreaterThan(engine.status().signals.map(\.merges).min() ?? 0, 0)
-        }
-    }
-
-    private func crash(flushes: Int, during work: (StorageEngine) throws -> Void) throws {
-        var random = SplitMix(state: 7)
-        var workload = Workload()
-        workload.daysMax = 40
-        var settings = Settings(retentionMillis: nil, walFileBytesMax: 1500)
-        let world = World()
+    /// - Parameter isLong: sends all again, flushes what was replayed, merges, crashes, and looks again.
+    private func check(_ world: World, _ model: Model, _ workload: Workload, _ when: String, isLong: Bool) throws {
         let engine = try world.open(settings, clock)
-        // What was flushed before meets what is flushed now.
-        for _ in 0..<flushes {
-            try append(engine, &workload, &random, requests: 12)
-            try engine.flush()
+        defer {
+            // What the last flush would write is of no interest any more.
+            world.disk.watch { $0.operation == .create && $0.path.hasPrefix(world.layout.tenantsRoot) ? .inputOutput : nil }
+            engine.close()
+            world.disk.watch(nil)
         }
-        try append(engine, &workload, &random, requests: 14)
-        let moments = try moments(world) { try work(engine) }
-        XCTAssertGreaterThan(moments.count, 100)
-        for (number, moment) in moments.enumerated() {
-            let when = "\(moment.crash) before \(moment.call) (\(number))"
-            for hasIndex in [true, false] {
-                if !hasIndex { moment.world.deleteIndex() }
-                settings.limits.labelsMax = number % 2 == 0 ? 300 : 30
-                try check(moment.world.crashed(.kill), settings, hasIndex ? when : when + " without index", isLong: number % 3 == 0)
-            }
-        }
-        engine.close()
-    }
-
-    /// - Parameter isLong: flushes what was replayed, merges, crashes, and looks again.
-    private func check(_ world: World, _ settings: Settings, _ when: String, isLong: Bool) throws {
-        let engine = try world.open(settings, clock)
-        defer { engine.close() }
-        try check(engine, when)
+        try check(engine, model, when)
         guard isLong else { return }
+        var model = model
+        for request in try workload.retries(nowNanos: clock.nowNanos(), settings.configuration) {
+            model.enter(request, try engine.append(request), floorMillis: .min)
+        }
         try engine.flush()
         try engine.merge()
-        try check(engine, when + ", merged")
+        try check(engine, model, when + ", sent again and merged")
         let third = world.crashed(.strictPowerCut)
         let again = try third.open(settings, clock)
-        try check(again, when + ", flushed, merged and cut from power")
+        try check(again, model, when + ", sent again, merged and cut from power")
         again.close()
+    }
+
+    private func check(_ engine: StorageEngine, _ model: Model, _ when: String) throws {
+        for tenant in Workload.tenants {
+            let faults = model.faults(of: try Answer(engine, tenant), tenant)
+            if !faults.isEmpty { XCTFail("\(when), \(tenant):\n" + faults.joined(separator: "\n")) }
+        }
+        XCTAssertEqual(engine.status().quarantined, 0, when)
     }
 }

@@ -18,14 +18,8 @@ final class DamageTests: XCTestCase {
         var workload = Workload()
         let engine = try world.open(settings, clock)
         for number in 0..<24 {
-            let request = try workload.request(&random, nowNanos: clock.nowNanos())
-            let outcome: AppendOutcome
-            switch request.batch {
-            case .metrics(let batch): outcome = try engine.appendAndWait(batch, origin: request.origin)
-            case .logs(let batch): outcome = try engine.appendAndWait(batch, origin: request.origin)
-            case .spans(let batch): outcome = try engine.appendAndWait(batch, origin: request.origin)
-            }
-            model.enter(request, outcome, floorMillis: .min)
+            guard let request = try workload.request(&random, nowNanos: clock.nowNanos(), settings.configuration) else { continue }
+            model.enter(request, try engine.append(request), floorMillis: .min)
             if number == 11 { try engine.flush() }
         }
         if isFlushed { try engine.flush() }
@@ -62,7 +56,7 @@ final class DamageTests: XCTestCase {
                     isDone = true
                     XCTAssertGreaterThan(failing, 2, "\(signal): nothing was read")
                 }
-                XCTAssertEqual(model.faults(of: try Answer(engine, .default), .default, horizonMillis: .min), [], "\(signal), read \(failing) failed before")
+                XCTAssertEqual(model.faults(of: try Answer(engine, .default), .default), [], "\(signal), read \(failing) failed before")
                 XCTAssertEqual(engine.status().quarantined, 0)
                 engine.close()
             }
@@ -91,23 +85,9 @@ final class DamageTests: XCTestCase {
             copy.disk.damage(path) { $0[offset] ^= 1 << UInt8.random(in: 0..<8, using: &random) }
             if number % 3 == 0 { copy.deleteIndex() }
             let when = "bit \(offset) of \(size) in \(path.dropFirst(copy.root.count))"
-            let engine = try copy.open(settings, clock)
-            for tenant in Workload.tenants {
-                var answer: Answer?
-                // The first answer may say that it is damaged; a damaged segment that does not open is set aside and the next answer does without.
-                for _ in 0..<2 where answer == nil {
-                    do { answer = try Answer(engine, tenant) } catch {
-                        XCTAssertEqual(error.code, .corrupt, "\(when): \(error)")
-                        XCTAssertTrue(error.place?.hasPrefix(path) == true, "\(when): \(error)")
-                        found += 1
-                    }
-                }
-                guard let answer else { continue }
-                let isSaid = engine.status().quarantined > 0
-                if isSaid { found += 1 }
-                XCTAssertEqual(model.faults(of: answer, tenant, horizonMillis: .min, mayMiss: isSaid), [], when)
+            do { try copy.checkDamaged(path, model, settings, clock) { _ in found += 1 } } catch {
+                XCTFail("\(when): \((error as? Simulation.Failure)?.text ?? "\(error)")")
             }
-            engine.close()
         }
         XCTAssertGreaterThan(found, 20)
     }
