@@ -40,7 +40,7 @@ fuzz: deps
 tsan: export OBS_TESTS = ObsEngineTests
 tsan: deps-test
 	swift build --product obsPackageTests --sanitize=thread --scratch-path .build-tsan
-	OBS_STRESS_ROUNDS=$${OBS_STRESS_ROUNDS:-200} TSAN_OPTIONS="halt_on_error=1 suppressions=$(CURDIR)/Tests/tsan.suppressions" SWIFT_BACKTRACE=enable=no \
+	OBS_STRESS_ROUNDS=$${OBS_STRESS_ROUNDS:-200} TSAN_OPTIONS=halt_on_error=1 SWIFT_BACKTRACE=enable=no \
 		swift test --skip-build --sanitize=thread --scratch-path .build-tsan --disable-swift-testing --filter StressTests
 
 lint:

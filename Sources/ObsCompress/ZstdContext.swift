@@ -1,6 +1,5 @@
 internal import CZstd
 package import ObsCore
-internal import Synchronization
 
 /// A zstd encoder and decoder that keep their tables from call to call; making them anew costs more than a small block.
 /// For one thread at a time: hold one, or `borrow` one.
@@ -36,12 +35,13 @@ package final class ZstdContext: @unchecked Sendable {  // used by one thread at
         return ZSTD_isError(written) != 0 ? nil : written
     }
 
-    private static let idle = Mutex<[ZstdContext]>([])
+    /// Not a Mutex: the thread sanitizer does not see one lock.
+    private static let idle = Monitor<[ZstdContext]>([])
 
     /// Lends a context of the process for the call.
     package static func borrow<R, E: Error>(_ body: (ZstdContext) throws(E) -> R) throws(E) -> R {
-        let context = idle.withLock { $0.popLast() } ?? ZstdContext()
-        defer { idle.withLock { $0.append(context) } }
+        let context = idle.read { $0.popLast() } ?? ZstdContext()
+        defer { idle.read { $0.append(context) } }
         return try body(context)
     }
 }

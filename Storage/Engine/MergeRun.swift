@@ -24,9 +24,9 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
     private let shared: EngineShared
     private let filter: any MergeFilter
     /// One merge at a time in the store.
-    private let turn: Monitor<Void>
+    private let turn: Monitor<Int>
 
-    init(_ store: SignalStore<Head>, _ shared: EngineShared, turn: Monitor<Void>, filter: any MergeFilter = NothingDeleted()) {
+    init(_ store: SignalStore<Head>, _ shared: EngineShared, turn: Monitor<Int>, filter: any MergeFilter = NothingDeleted()) {
         self.store = store
         self.shared = shared
         self.turn = turn

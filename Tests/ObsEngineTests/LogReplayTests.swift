@@ -219,6 +219,42 @@ final class LogReplayTests: EngineTestCase {
         again.close()
     }
 
+    /// The device refuses one read of the log, each in turn: the start says where, and the next one finds all.
+    func testEachReadOfTheLogMayFail() throws {
+        let (root, disk) = try crashed(1...20) { $0.walFileBytesMax = 500 }
+        var failures = 0
+        for number in 0... {
+            let left = Monitor(number)
+            let place = Monitor<String?>(nil)
+            disk.watch { call in
+                guard call.operation == .read, call.path.hasSuffix(".wal") else { return nil }
+                let isNext = left.update { left in
+                    left -= 1
+                    return left == -1
+                }
+                guard isNext else { return nil }
+                place.update { $0 = "\(call.path):\(call.offset)" }
+                return .inputOutput
+            }
+            defer { disk.watch(nil) }
+            do {
+                let engine = try open(root, disk) { $0.maintainsItself = false }
+                XCTAssertNil(place.read { $0 }, "a read failed and nobody said so")
+                XCTAssertEqual(try read(engine), ["a": samples(1...20)])
+                XCTAssertEqual(try readLogs(engine).lines.count, 20)
+                XCTAssertEqual(engine.status().quarantined, 0)
+                engine.close()
+                break
+            } catch {
+                failures += 1
+                let place = try XCTUnwrap(place.read { $0 }, "\(error)")
+                XCTAssertTrue("\(error)".contains(place) && "\(error)".contains("input/output error"), "\(error)")
+            }
+        }
+        XCTAssertGreaterThan(failures, 10)
+        XCTAssertEqual(try Fsck.check(root, fileSystem: disk).findings, [])
+    }
+
     /// A log that was quiet for a while, or left at a stop, knows that its last record was synced.
     func testDamageOfTheLastRecordIsSaid() throws {
         let (root, disk) = try crashed(1...10)

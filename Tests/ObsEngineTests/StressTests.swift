@@ -6,8 +6,9 @@ internal import ObsTestSupport
 internal import Synchronization
 import XCTest
 
-/// Everything at once on the real disk: writers of all signals, readers, flushes, retention. Small among the ordinary tests; `make tsan` runs it larger
-/// under the thread sanitizer. The counts are exact: nothing acknowledged may be missing or there twice, at any moment and after the next start.
+/// Everything at once on the real disk: writers of all signals, readers, flushes, merges, retention, deletions, snapshots. Small among the ordinary tests;
+/// `make tsan` runs it larger under the thread sanitizer. The counts are exact: nothing acknowledged may be missing or there twice, at any moment and after the
+/// next start.
 final class StressTests: EngineTestCase {
     func testEverythingAtOnce() throws {
         let rounds = ProcessInfo.processInfo.environment["OBS_STRESS_ROUNDS"].flatMap { Int($0) } ?? 40
@@ -35,15 +36,27 @@ final class StressTests: EngineTestCase {
         for _ in 0..<2 { start("read") { while course.isWriting { try course.checkAcknowledged() } } }
         start("flush") { while course.isWriting { try engine.flush() } }
         start("retention") { course.keepRetention() }
+        start("delete") {
+            for _ in 0..<3 {
+                try engine.delete(.default, .logs, [[LabelMatcher(equal: "app", "nobody's")]], range: .min ... .max)
+                try engine.cleanTombstones()
+            }
+        }
+        start("snapshot") { for _ in 0..<3 { _ = try engine.snapshot() } }
         _ = threads.wait(until: { $0 == 0 ? () : nil })
         XCTAssertEqual(course.failures, [])
 
         let expected = [Int](repeating: rounds * StressCourse.rowsPerRound, count: StressCourse.writers)
         engine.enforceRetention()
-        XCTAssertEqual(try course.rows(from: .min, to: .max).map(\.count), expected, "all that is new, nothing that is old")
+        XCTAssertEqual(try course.rows(from: course.newMillis, to: .max).map(\.count), expected, "all that is new")
+        // A segment goes when all of it is old: a merge of old and new keeps both.
+        let old = try course.rows(from: .min, to: course.newMillis).map(\.count)
+        XCTAssertTrue(old.allSatisfy { $0 == 0 || $0 == StressCourse.rowsPerRound }, "\(old)")
         engine.close()
         let again = try open(root, LocalFileSystem(), retentionMillis: 2 * millisPerDay, change)
-        XCTAssertEqual(try StressCourse(again, clock, rounds: rounds).rows(from: .min, to: .max).map(\.count), expected, "after the next start")
+        let next = StressCourse(again, clock, rounds: rounds)
+        XCTAssertEqual(try next.rows(from: course.newMillis, to: .max).map(\.count), expected, "after the next start")
+        XCTAssertEqual(try next.rows(from: .min, to: course.newMillis).map(\.count), old, "after the next start")
         again.close()
     }
 }
@@ -60,8 +73,8 @@ private final class StressCourse: Sendable {
     private let clock: ManualClock
     private let rounds: Int
     private let writing = Atomic(StressCourse.writers)
-    private let acknowledged = Mutex([Int](repeating: 0, count: StressCourse.writers))
-    private let failed = Mutex<[String]>([])
+    private let acknowledged = Monitor([Int](repeating: 0, count: StressCourse.writers))
+    private let failed = Monitor<[String]>([])
 
     init(_ engine: StorageEngine, _ clock: ManualClock, rounds: Int) {
         self.engine = engine
@@ -72,14 +85,14 @@ private final class StressCourse: Sendable {
     }
 
     var isWriting: Bool { writing.load(ordering: .acquiring) > 0 }
-    var failures: [String] { failed.withLock { $0 } }
-    func fail(_ why: String) { failed.withLock { $0.append(why) } }
+    var failures: [String] { failed.read { $0 } }
+    func fail(_ why: String) { failed.read { $0.append(why) } }
 
     func writeAll(_ writer: Int) throws {
         defer { writing.subtract(1, ordering: .acquiringAndReleasing) }
         for round in 0..<rounds {
             try write(writer, round: round, at: newMillis)
-            acknowledged.withLock { $0[writer] = (round + 1) * Self.rowsPerRound }
+            acknowledged.read { $0[writer] = (round + 1) * Self.rowsPerRound }
         }
     }
 
@@ -131,7 +144,7 @@ private final class StressCourse: Sendable {
 
     /// A read sees at least what was acknowledged before it began, and each row once.
     func checkAcknowledged() throws {
-        let known = acknowledged.withLock { $0 }
+        let known = acknowledged.read { $0 }
         for (writer, found) in try rows(from: newMillis, to: .max).enumerated() where found != Array(0..<found.count) || found.count < known[writer] {
             fail("writer \(writer): \(found.count) rows of \(known[writer]) acknowledged, last \(found.last ?? -1)")
         }
@@ -141,7 +154,7 @@ private final class StressCourse: Sendable {
     func keepRetention() {
         var isLater = false
         while isWriting || !isLater {
-            if !isLater, acknowledged.withLock({ $0.allSatisfy { $0 >= rounds * Self.rowsPerRound / 2 } }) || !isWriting {
+            if !isLater, acknowledged.read({ $0.allSatisfy { $0 >= rounds * Self.rowsPerRound / 2 } }) || !isWriting {
                 clock.advance(millis: 3 * millisPerDay)
                 isLater = true
             }
