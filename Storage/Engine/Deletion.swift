@@ -30,11 +30,28 @@ extension SignalStore {
         }
     }
 
-    /// Whether the segment has rows that are deleted.
-    func holdsDeleted(_ segment: Segment) throws(ObsError) -> Bool {
-        for tombstone in shared.tombstones.deletions(segment.info.tenant, Head.signal).mask(of: segment.info).tombstones {
-            if try Head.holds(try segment.reader(), tombstone) { return true }
+    /// The next segment to be written again without rows that were deleted that long ago: no merge came by for them.
+    /// - Parameters:
+    ///   - segments: that may be merged, by tenant.
+    ///   - patienceMillis: 0 also when the disk has no room to spare.
+    func nextDeleted(_ segments: [[Segment]], patienceMillis: Int64) throws(ObsError) -> Segment? {
+        let last = shared.clock.nowNanos() - patienceMillis * nanosPerMilli
+        let tombstones = shared.tombstones.all(Head.signal).filter { $0.tombstone.createdNanos <= last }
+        if tombstones.isEmpty { return nil }
+        for segment in segments.joined() where patienceMillis == 0 || shared.gate.hasRoom(segment.info.bytes) {
+            for (number, tombstone) in tombstones where tombstone.concerns(segment.info) {
+                if try holds(segment, number, tombstone) { return segment }
+            }
         }
+        return nil
+    }
+
+    /// Whether a segment has rows that the deletion hides. Segments do not change: it is read once.
+    private func holds(_ segment: Segment, _ number: UInt64, _ tombstone: Tombstone) throws(ObsError) -> Bool {
+        if shared.tombstones.isClean(number, segment.path) { return false }
+        let reader = try segment.reader()
+        if try segment.reading({ () throws(ObsError) in try Head.holds(reader, tombstone) }) { return true }
+        shared.tombstones.noteClean(number, segment.path)
         return false
     }
 
@@ -44,7 +61,7 @@ extension SignalStore {
         // Segments do not change: one that held such a row holds it as long as it is there.
         if let path = shared.tombstones.holder(number), segments.contains(where: { $0.path == path }) { return true }
         for segment in segments where tombstone.concerns(segment.info) {
-            guard try Head.holds(try segment.reader(), tombstone) else { continue }
+            guard try holds(segment, number, tombstone) else { continue }
             shared.tombstones.setHolder(number, segment.path)
             return true
         }
@@ -92,6 +109,14 @@ extension LogHead {
 
 extension SpanHead {
     static func holds(_ reader: SpanSegmentReader, _ tombstone: Tombstone) throws(ObsError) -> Bool {
+        var mayHold = false
+        for matchers in tombstone.selectors where !mayHold {
+            mayHold = true
+            for matcher in matchers where matcher.name == SpanLabel.traceID && matcher.operation == .equal {
+                mayHold = try TraceID(hex: matcher.value).map { id throws(ObsError) in try reader.mayContain(id) } ?? false
+            }
+        }
+        guard mayHold else { return false }
         for (index, block) in reader.blocks.enumerated()
         where block.minStartNanos <= tombstone.range.upperBound && block.maxStartNanos >= tombstone.range.lowerBound {
             let batch = try reader.read(block: index, columns: [.name, .resource])

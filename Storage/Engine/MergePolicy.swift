@@ -15,6 +15,8 @@ package struct MergePolicy: Sendable {
     package var crumbBytesMax: Int64 = 4 << 20
     /// Inputs of one merge at most: each holds a block in memory and a file descriptor.
     package var inputsMax = 16
+    /// How long hidden rows may wait for a merge that leaves them out on the way; then their segment is written again for them.
+    package var patienceMillis: Int64 = millisPerDay
     /// Merges of so many segments are worth it, whatever else is said: a test wants them early.
     package var fanInMax = Int.max
     /// A single day with less than this shares its segments with other days.

@@ -49,15 +49,11 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
         while try mergeNext() {}
     }
 
-    /// Rewrites each segment that holds deleted rows, or rows that are past by a rule with all its newest, without them.
+    /// Writes each segment again that holds deleted rows, or rows of a rule that all its rows are past by.
     func rewriteDeleted() throws(ObsError) {
         let result: Result<Void, ObsError> = turn.read { _ in
             do throws(ObsError) {
-                for segment in store.settledSegments().joined() where try store.holdsDeleted(segment) {
-                    if state.read({ $0.isStopping || $0.isOff }) { break }
-                    try run([segment])
-                }
-                while !state.read({ $0.isStopping || $0.isOff }), let past = try store.nextPast(store.settledSegments(), patienceMillis: 0) { try run([past]) }
+                while try rewriteNext(patienceMillis: 0) {}
                 return .success(())
             } catch { return .failure(error) }
         }
@@ -86,12 +82,21 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
                     try run(choice.map { segments[$0] })
                     return .success(true)
                 }
-                guard !state.read({ $0.isStopping || $0.isOff }), let past = try store.nextPast(store.settledSegments()) else { return .success(false) }
-                try run([past])
-                return .success(true)
+                return .success(try rewriteNext(patienceMillis: shared.configuration.merge.patienceMillis))
             } catch { return .failure(error) }
         }
         return try result.get()
+    }
+
+    /// Writes a segment again without its hidden rows. False when none has waited that long.
+    private func rewriteNext(patienceMillis: Int64) throws(ObsError) -> Bool {
+        if state.read({ $0.isStopping || $0.isOff }) { return false }
+        let segments = store.settledSegments()
+        var next = try store.nextPast(segments, patienceMillis: patienceMillis)
+        if next == nil { next = try store.nextDeleted(segments, patienceMillis: patienceMillis) }
+        guard let next else { return false }
+        try run([next])
+        return true
     }
 
     private func run(_ segments: [SegmentHandle<Head.Reader>]) throws(ObsError) {

@@ -182,7 +182,7 @@ extension SignalStore {
     /// - Parameters:
     ///   - segments: that may be merged, by tenant.
     ///   - patienceMillis: how long a segment that a flush wrote may wait for its merge.
-    func nextPast(_ segments: [[Segment]], patienceMillis: Int64 = millisPerDay) throws(ObsError) -> Segment? {
+    func nextPast(_ segments: [[Segment]], patienceMillis: Int64) throws(ObsError) -> Segment? {
         for ofTenant in segments {
             guard let tenant = ofTenant.first?.info.tenant else { continue }
             let version = shared.retention.version
@@ -199,7 +199,10 @@ extension SignalStore {
                 switch try segment.reading({ () throws(ObsError) in try Head.pastShare(reader, info, expiry) }) {
                 case .none: break
                 case .all: drop("past the retention") { $0.id == info.id && $0.tenant == tenant }
-                case .some: if !look.isWaiting { if shared.gate.hasRoom(info.bytes) { return segment } else { continue } }
+                case .some:
+                    if look.isWaiting { break }
+                    guard patienceMillis == 0 || shared.gate.hasRoom(info.bytes) else { continue }
+                    return segment
                 }
                 expiryWatch.read { $0.note(segment.path, look) }
             }

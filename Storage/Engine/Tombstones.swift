@@ -15,6 +15,9 @@ final class Tombstones: MergeFilter {
         var last: UInt64 = 0
         /// A segment (path) known to hold rows of a tombstone.
         var holders: [UInt64: String] = [:]
+        /// Segments (paths) known to hold no row of a tombstone.
+        var clean: [UInt64: Set<String>] = [:]
+        var cleanCount = 0
         var versions: [Lane: UInt64] = [:]
         /// Those of which a merge may have left rows out; after a start nobody knows of the ones before it.
         var begun: Set<UInt64> = []
@@ -23,12 +26,15 @@ final class Tombstones: MergeFilter {
 
         mutating func forget(_ number: UInt64) -> Tombstone? {
             holders[number] = nil
+            cleanCount -= clean.removeValue(forKey: number)?.count ?? 0
             begun.remove(number)
             return all.removeValue(forKey: number)
         }
     }
 
     private static let completedMax = 1000
+    /// What is forgotten is read again.
+    private static let cleanMax = 100_000
 
     private let fileSystem: any FileSystem
     private let layout: DiskLayout
@@ -121,6 +127,16 @@ final class Tombstones: MergeFilter {
     func holder(_ number: UInt64) -> String? { state.read { $0.holders[number] } }
 
     func setHolder(_ number: UInt64, _ path: String) { state.read { $0.holders[number] = path } }
+
+    func isClean(_ number: UInt64, _ path: String) -> Bool { state.read { $0.clean[number]?.contains(path) ?? false } }
+
+    func noteClean(_ number: UInt64, _ path: String) {
+        state.read { state in
+            guard state.all[number] != nil else { return }
+            if state.cleanCount >= Self.cleanMax { (state.clean, state.cleanCount) = ([:], 0) }
+            if state.clean[number, default: []].insert(path).inserted { state.cleanCount += 1 }
+        }
+    }
 
     func deletions(_ tenant: TenantID, _ signal: Signal) -> Deletions {
         let tombstones = state.read { state in state.all.values.filter { $0.tenant == tenant && $0.signal == signal } }

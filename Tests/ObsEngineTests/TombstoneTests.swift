@@ -147,6 +147,43 @@ final class TombstoneTests: EngineTestCase {
         engine.close()
     }
 
+    func testAfterADayNoMergeIsWaitedFor() throws {
+        let root = makeRoot()
+        let disk = MemoryFileSystem()
+        let engine = try open(root, disk)
+        for round in Int64(0)..<3 {
+            try write(engine, [("a", round, 1), ("b", round, 1)])
+            _ = try engine.appendAndWait(logBatch([(["app": "a"], round, "a"), (["app": "b"], round, "b")]), origin: origin())
+            _ = try engine.appendAndWait(spanBatch([(1, UInt64(round), "a", "n", round, 1), (2, UInt64(round), "b", "n", round, 1)]), origin: origin())
+            try engine.flush()
+        }
+        func rows() -> [Int64] { engine.status().signals.map(\.segmentRows) }
+        try delete(engine, .metrics, "__name__", "a", 0...1)
+        try delete(engine, .logs, "app", "a", 1...5)
+        clock.advance(millis: 3_600_000)
+        try delete(engine, .traces, "trace_id", TraceID(high: 0, low: 1).description, 0...0)
+        try delete(engine, .traces, "trace_id", TraceID(high: 0, low: 7).description)
+        try engine.merge()
+        XCTAssertEqual(rows(), [6, 6, 6])
+        XCTAssertEqual(engine.status().signals.map(\.pendingDeletions), [1, 1, 2])
+        clock.advance(millis: 23 * 3_600_000)
+        try engine.merge()
+        XCTAssertEqual(rows(), [4, 4, 6])
+        clock.advance(millis: 3_600_000)
+        try engine.merge()
+        XCTAssertEqual(rows(), [4, 4, 5])
+        XCTAssertEqual(engine.status().signals.map(\.merges), [2, 2, 1])
+        XCTAssertEqual(engine.status().signals.map(\.segments), [3, 3, 3])
+        try engine.merge()
+        try engine.cleanTombstones()
+        XCTAssertEqual(engine.status().signals.map(\.merges), [2, 2, 1])
+        XCTAssertEqual(try disk.list(root + "/tombstones"), [])
+        XCTAssertEqual(try read(engine).mapValues(\.count), ["a": 1, "b": 3])
+        XCTAssertEqual(try readLogs(engine).lines.count, 4)
+        XCTAssertEqual(try readSpans(engine).spans.count, 5)
+        engine.close()
+    }
+
     func testADeletionIsListedAndTakenBack() throws {
         let root = makeRoot()
         let disk = MemoryFileSystem()
