@@ -47,6 +47,30 @@ final class StoreCommandTests: XCTestCase {
         XCTAssertEqual(obsd.stop(), 0)
     }
 
+    /// The answer names the place and what is done; the daemon stays up and has done it soon.
+    func testDamageMetByAQuery() throws {
+        let folder = try TemporaryFolder()
+        let obsd = try ObsdProcess(data: folder.path + "/data")
+        XCTAssertEqual(try obsd.post("/insert/jsonline?_stream_fields=app", #"{"app":"a","msg":"kept"}"#).status, 200)
+        XCTAssertEqual(obsd.stop(), 0)
+        try obsd.start()
+        let files = try XCTUnwrap(FileManager.default.enumerator(atPath: obsd.data)?.compactMap { $0 as? String })
+        let segment = try obsd.data + "/" + XCTUnwrap(files.first { $0.hasSuffix(".seg") })
+        let file = try XCTUnwrap(FileHandle(forUpdatingAtPath: segment))
+        try file.seek(toOffset: 20)
+        let byte = try XCTUnwrap(file.read(upToCount: 1)?.first)
+        try file.seek(toOffset: 20)
+        try file.write(contentsOf: [byte ^ 1])
+        let query = [("query", #"{app="a"}"#)]
+        let answer = try obsd.get("/loki/api/v1/query_range", query)
+        let text = String(decoding: answer.body, as: UTF8.self)
+        XCTAssertEqual(answer.status, 500, text)
+        for word in [segment + ":8", "checksum", "saved within seconds", "`obsd fsck --repair`"] { XCTAssertTrue(text.contains(word), text) }
+        let status = try eventually(seconds: 20, { try obsd.get("/loki/api/v1/query_range", query).status }, until: { $0 == 200 })
+        XCTAssertEqual(status, 200)
+        XCTAssertEqual(obsd.stop(), 0)
+    }
+
     /// `index/` is derived: after a clean stop and after a kill, the answers are the same without it.
     func testWithoutTheIndexFolder() throws {
         let folder = try TemporaryFolder()

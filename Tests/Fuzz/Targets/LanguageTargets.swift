@@ -19,6 +19,7 @@ let languageTargets: [FuzzTarget] = [
         let text = String(decoding: bytes, as: UTF8.self)
         _ = try? parseLogSelector(text)
         _ = try? parseLogDeletion(text)
+        _ = try? parseLogDeletion(text)
         if let query = try? CompiledLogQuery(text) { _ = query.process(logLine, row: 0) }
         let printed = try parseLogQL(text).description
         guard let again = try? parseLogQL(printed) else { preconditionFailure("does not parse: \(printed)") }
