@@ -12,7 +12,7 @@ protocol FlushableHead: SignalHead {
 
     /// Whether a segment has rows that the deletion hides.
     static func holds(_ reader: Reader, _ tombstone: Tombstone) throws(ObsError) -> Bool
-    /// How much of a segment is governed by rules that its newest row is past by.
+    /// How much of a segment is past.
     static func pastShare(_ reader: Reader, _ info: SegmentInfo, _ expiry: Expiry) throws(ObsError) -> PastShare
 
     /// Days of each segment to be written; none when there is nothing to keep.

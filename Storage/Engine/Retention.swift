@@ -2,8 +2,9 @@
 //
 // A rule is a deletion that moves with the clock: rows it governs are hidden from the moment they are older than it keeps, in segments and heads. They
 // leave the disk with the merges that come by, and at the latest when the newest row of their segment is that old: then the segment is dropped if nothing of it
-// is left, else written once more without them. So a rule costs one rewriting of a segment at most, whatever share of it the rule governs. A segment that no
-// merge has taken yet is given a day: its merge may do it for nothing.
+// is left, else written once more without them. So a rule costs one rewriting of a segment at most, whatever share of it the rule governs. A segment of more than two
+// days (small ones are, and one with a row of a wrong time) does not wait that long: it is looked at when a day of it is past, then two, four, eight. A segment
+// that no merge has taken yet is given another day: its merge may do it for nothing.
 
 package import ObsCore
 internal import ObsSegment
@@ -126,21 +127,25 @@ struct Expiry: Sendable {
 
     /// How many rules would leave nothing of rows that end at that time.
     func ripe(_ maxTime: Int64) -> Int { rules.count { maxTime < $0.cutoff } }
+
+    /// Grows when it is worth looking at a segment of those times: with each rule that would leave nothing of it, and by doublings where it is long.
+    func stage(_ minTime: Int64, _ maxTime: Int64, day: Int64) -> Int {
+        let span = maxTime.subtractingReportingOverflow(minTime)
+        let isLong = span.overflow || span.partialValue >= 2 * day
+        return rules.reduce(0) { sum, rule in
+            if maxTime < rule.cutoff { return sum + 65 }
+            guard isLong, minTime < rule.cutoff else { return sum }
+            let past = rule.cutoff.subtractingReportingOverflow(minTime)
+            return sum + (past.overflow ? 64 : Int64.bitWidth - (past.partialValue / day).leadingZeroBitCount)
+        }
+    }
 }
 
-/// How much of a segment is past by rules that its newest row is past by.
-enum PastShare { case none, some, all }
+/// How much of a segment is past.
+enum PastShare {
+    case none, some, all
 
-extension PastShare {
-    /// - Parameter isPast: of each part of the segment.
-    init(isPast: some Sequence<Bool>) {
-        var past = false
-        var rest = false
-        for part in isPast {
-            if part { past = true } else { rest = true }
-        }
-        self = past ? (rest ? .some : .all) : .none
-    }
+    init(past: Bool, rest: Bool) { self = past ? (rest ? .some : .all) : .none }
 }
 
 /// Which segments were looked at for rows that are past.
@@ -149,10 +154,10 @@ struct ExpiryWatch: Sendable {
     struct Look: Equatable {
         /// Of the rules.
         var version: UInt64
-        /// Rules that the newest row is past by.
+        /// Rules that all is past by, if they govern all: then the segment is dropped.
         var ripe: Int
-        /// Whether its merge may come yet.
-        var isWaiting: Bool
+        /// See `Expiry.stage`; 0 while its merge may come yet.
+        var stage: Int
     }
 
     private var looks: [String: Look] = [:]
@@ -181,30 +186,34 @@ extension SignalStore {
     /// The next segment to be written again without the rows that are past. Drops those of which nothing is left.
     /// - Parameters:
     ///   - segments: that may be merged, by tenant.
-    ///   - patienceMillis: how long a segment that a flush wrote may wait for its merge.
+    ///   - patienceMillis: how long a segment that a flush wrote may wait for its merge; 0 for all rows that are past, also when the disk has no room to spare.
     func nextPast(_ segments: [[Segment]], patienceMillis: Int64) throws(ObsError) -> Segment? {
         for ofTenant in segments {
             guard let tenant = ofTenant.first?.info.tenant else { continue }
             let version = shared.retention.version
             let expiry = shared.retention.expiry(tenant, Head.signal)
             if expiry.rules.isEmpty { continue }
-            let patience = patienceMillis * Head.ticksPerMilli
             for segment in ofTenant {
                 let info = segment.info
-                let look = ExpiryWatch.Look(
-                    version: version, ripe: expiry.ripe(info.maxTime),
-                    isWaiting: info.level == 0 && expiry.ripe(clampedSum(info.maxTime, patience)) == 0)
-                guard look.ripe > 0, expiryWatch.read({ $0.isNew(segment.path, look) }) else { continue }
+                let shift = info.level == 0 ? patienceMillis * Head.ticksPerMilli : 0
+                var look = ExpiryWatch.Look(version: version, ripe: expiry.ripe(info.maxTime), stage: 0)
+                if patienceMillis > 0 {
+                    look.stage = expiry.stage(clampedSum(info.minTime, shift), clampedSum(info.maxTime, shift), day: Head.ticksPerDay)
+                    guard look.ripe + look.stage > 0, expiryWatch.read({ $0.isNew(segment.path, look) }) else { continue }
+                } else if !expiry.mayConcern(info.minTime) {
+                    continue
+                }
                 let reader = try segment.reader()
                 switch try segment.reading({ () throws(ObsError) in try Head.pastShare(reader, info, expiry) }) {
                 case .none: break
                 case .all: drop("past the retention") { $0.id == info.id && $0.tenant == tenant }
                 case .some:
-                    if look.isWaiting { break }
-                    guard patienceMillis == 0 || shared.gate.hasRoom(info.bytes) else { continue }
+                    if patienceMillis == 0 { return segment }
+                    if look.stage == 0 { break }
+                    guard shared.gate.hasRoom(info.bytes) else { continue }
                     return segment
                 }
-                expiryWatch.read { $0.note(segment.path, look) }
+                if patienceMillis > 0 { expiryWatch.read { $0.note(segment.path, look) } }
             }
         }
         expiryWatch.read { $0.forget(except: { Set(segments.joined().map(\.path)) }, count: segments.reduce(0) { $0 + $1.count }) }
@@ -214,20 +223,34 @@ extension SignalStore {
 
 extension MetricHead {
     static func pastShare(_ reader: MetricSegmentReader, _ info: SegmentInfo, _ expiry: Expiry) throws(ObsError) -> PastShare {
-        var isWorthwhile = false
-        for rule in expiry.rules where info.maxTime < rule.cutoff && !isWorthwhile { isWorthwhile = try !reader.select(rule.matchers).isEmpty }
-        guard isWorthwhile else { return .none }
-        var isPast: Set<Bool> = []
-        for ordinal in 0..<reader.seriesCount where isPast.count < 2 {
-            isPast.insert(try reader.labels(ordinal).bytes.withUnsafeBytes { expiry.cutoff(labels: $0) } > info.maxTime)
+        var past = false
+        for rule in expiry.rules where info.minTime < rule.cutoff && !past { past = try !reader.select(rule.matchers).isEmpty }
+        guard past else { return .none }
+        past = false
+        var rest = false
+        for ordinal in 0..<reader.seriesCount where !(past && rest) {
+            let cutoff = try reader.labels(ordinal).bytes.withUnsafeBytes { expiry.cutoff(labels: $0) }
+            let times = try reader.timeRange(ordinal)
+            if times.lowerBound < cutoff { past = true }
+            if times.upperBound >= cutoff { rest = true }
         }
-        return PastShare(isPast: isPast)
+        return PastShare(past: past, rest: rest)
     }
 }
 
 extension LogHead {
     static func pastShare(_ reader: LogSegmentReader, _ info: SegmentInfo, _ expiry: Expiry) throws(ObsError) -> PastShare {
-        PastShare(isPast: reader.streams.lazy.map { $0.bytes.withUnsafeBytes { expiry.cutoff(labels: $0) } > info.maxTime })
+        let cutoffs = reader.streams.map { $0.bytes.withUnsafeBytes { expiry.cutoff(labels: $0) } }
+        var past = cutoffs.contains { $0 > info.maxTime }
+        var rest = cutoffs.contains { $0 <= info.minTime }
+        // Of the other streams the rows tell.
+        for (index, block) in reader.blocks.enumerated() where !(past && rest) {
+            guard cutoffs[block.firstStream...block.lastStream].contains(where: { $0 > info.minTime && $0 <= info.maxTime }) else { continue }
+            let batch = try reader.read(block: index, columns: [])
+            let ofStream = batch.streams.indices.map { stream in batch.labels(ofStream: UInt32(stream)).bytes.withUnsafeBytes { expiry.cutoff(labels: $0) } }
+            for row in 0..<batch.count { if batch.timeNanos[row] < ofStream[Int(batch.stream[row])] { past = true } else { rest = true } }
+        }
+        return PastShare(past: past, rest: rest)
     }
 }
 
@@ -235,15 +258,16 @@ extension SpanHead {
     static func pastShare(_ reader: SpanSegmentReader, _ info: SegmentInfo, _ expiry: Expiry) throws(ObsError) -> PastShare {
         let services = info.services
         let isWorthwhile = expiry.rules.contains { rule in
-            info.maxTime < rule.cutoff
+            info.minTime < rule.cutoff
                 && (services.isEmpty || rule.matchers.allSatisfy { $0.name != SpanLabel.service || services.contains(where: $0.matches) })
         }
         guard isWorthwhile else { return .none }
-        var isPast: Set<Bool> = []
-        for block in reader.blocks.indices where isPast.count < 2 {
+        var past = false
+        var rest = false
+        for block in reader.blocks.indices where !(past && rest) {
             let batch = try reader.read(block: block, columns: [.name, .resource])
-            for row in 0..<batch.count where isPast.count < 2 { isPast.insert(expiry.cutoff(batch, row: row) > info.maxTime) }
+            for row in 0..<batch.count { if batch.startNanos[row] < expiry.cutoff(batch, row: row) { past = true } else { rest = true } }
         }
-        return PastShare(isPast: isPast)
+        return PastShare(past: past, rest: rest)
     }
 }

@@ -114,13 +114,10 @@ final class RetentionRuleTests: EngineTestCase {
         XCTAssertEqual(try read(engine)["short"]?.count, 10)
         try engine.merge()
         XCTAssertEqual(rows(engine), [40, 10, 10], "a merge may come yet")
-        try engine.cleanTombstones()
-        // Some samples of metrics are young enough yet, so that they would be written twice.
-        XCTAssertEqual(rows(engine), [40, 5, 5])
-        clock.advance(millis: 10 * 60_000)
+        clock.advance(millis: day - 5 * 60_000)
         try engine.merge()
-        XCTAssertEqual(rows(engine), [40, 5, 5])
-        clock.advance(millis: day)
+        XCTAssertEqual(rows(engine), [40, 5, 5], "some samples are young enough yet")
+        clock.advance(millis: 15 * 60_000)
         try engine.merge()
         XCTAssertEqual(rows(engine), [20, 5, 5])
         XCTAssertEqual(segments(engine), [1, 1, 1])
@@ -135,6 +132,69 @@ final class RetentionRuleTests: EngineTestCase {
         XCTAssertEqual(try read(engine).mapValues(\.count), ["long": 20], "gone for good")
         XCTAssertEqual(try readLogs(engine).lines.count, 5)
         XCTAssertEqual(try readSpans(engine).spans, [1, 3, 5, 7, 9])
+        engine.close()
+    }
+
+    func testCleaningTakesAllThatIsPast() throws {
+        let engine = try open(
+            makeRoot(), MemoryFileSystem(),
+            [
+                try rule(.metrics, "__name__", "short", keep: hour), try rule(.logs, "app", "short", keep: hour),
+                try rule(.traces, "service", "short", keep: hour),
+            ])
+        let times = [now - hour - 1, now - hour]
+        try write(engine, times.flatMap { [("short", $0, 1), ("long", $0, 1)] })
+        _ = try engine.appendAndWait(
+            logBatch(times.flatMap { [(["app": "short"], $0 * 1_000_000, "a"), (["app": "long"], $0 * 1_000_000, "b")] }), origin: origin())
+        _ = try engine.appendAndWait(
+            spanBatch([(1, 1, "short", "get", times[0] * 1_000_000, 1), (1, 2, "short", "get", times[1] * 1_000_000, 1)]), origin: origin())
+        try engine.flush()
+        try engine.merge()
+        XCTAssertEqual(rows(engine), [4, 4, 2])
+        try engine.cleanTombstones()
+        XCTAssertEqual(rows(engine), [3, 3, 1])
+        try engine.cleanTombstones()
+        XCTAssertEqual(engine.status().signals.map(\.merges), [1, 1, 1])
+        engine.close()
+    }
+
+    /// Of rows over months, or one with a time of the next century, the newest would be waited for too long.
+    func testALongSegmentIsWrittenAgainByDoublings() throws {
+        let engine = try open(
+            makeRoot(), MemoryFileSystem(),
+            [
+                try rule(.metrics, "__name__", "short", keep: day), try rule(.logs, "app", "short", keep: day),
+                try rule(.traces, "service", "short", keep: day),
+            ])
+        let first = now
+        for age in Int64(0)..<16 { try write(engine, [("short", first + age * day, 1), ("long", first + age * day, 1)]) }
+        try write(engine, [("long", first + 40_000 * day, 1)])
+        var lines: [(stream: [String: String], time: Int64, line: String)] = []
+        var spans: [(trace: UInt64, span: UInt64, service: String, name: String, start: Int64, duration: Int64)] = []
+        for age in Int64(0)..<16 {
+            let nanos = (first + age * day) * 1_000_000
+            lines.append((["app": "short"], nanos, "\(age)"))
+            lines.append((["app": "long"], nanos, "\(age)"))
+            spans.append((UInt64(age), 1, "short", "get", nanos, 1))
+            spans.append((UInt64(age), 2, "long", "get", nanos, 1))
+        }
+        _ = try engine.appendAndWait(logBatch(lines), origin: origin())
+        _ = try engine.appendAndWait(spanBatch(spans), origin: origin())
+        try engine.flush()
+        let before = rows(engine)
+        XCTAssertEqual(before, [33, 32, 32])
+        var merges: [[Int]] = []
+        for _ in 0..<20 {
+            clock.advance(millis: day)
+            for _ in 0..<3 { try engine.merge() }
+            merges.append(engine.status().signals.map(\.merges))
+            // Never is more than half of what is on disk of the rule, and three days of waiting, past.
+            let past = min(16, max(0, (clock.nowMillis() - day - first) / day))
+            for (all, left) in zip(before, rows(engine)) { XCTAssertGreaterThanOrEqual(Int64(all) - Int64(left), past / 2 - 2, "\(past) days past") }
+        }
+        XCTAssertEqual(rows(engine), [17, 16, 16])
+        XCTAssertTrue(merges.last.map { $0.allSatisfy { (1...6).contains($0) } } ?? false, "\(merges)")
+        XCTAssertEqual(merges.suffix(2).first, merges.last)
         engine.close()
     }
 

@@ -144,7 +144,8 @@ final class RetentionTests: EngineTestCase {
         let lines = try readLogs(engine).lines
         let batches = Set(lines.compactMap { $0.split(separator: " ").first.flatMap { Int($0) } }).sorted()
         XCTAssertEqual(batches.last, taken - 1, "the newest is there")
-        XCTAssertGreaterThan(batches.count, 100, "no more is dropped than has to be")
+        // A tenth of what was written would fit without a log, a reserve and merges.
+        XCTAssertGreaterThan(batches.count, taken / 20, "no more is dropped than has to be")
         XCTAssertEqual(batches, Array((taken - batches.count)..<taken), "the oldest went first, without holes")
         XCTAssertEqual(lines.count, batches.count * 64)
         engine.close()
