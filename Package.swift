@@ -63,6 +63,7 @@ let package = Package(
         system("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
         system("CSnappy", apt: "libsnappy-dev"),
         system("CXXHash", apt: "libxxhash-dev"),
+        system("CRoaring", apt: "libroaring-dev"),
         system("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev"),
         system("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
         system("CMalloc", apt: "libc6-dev"),
@@ -84,7 +85,7 @@ let package = Package(
         module("ObsStore", path: "Storage/Interface", ["ObsCore", "ObsRegex"]),
 
         // 3.-4. the keeping side
-        module("ObsEncoding", path: "Storage/Encoding", ["ObsCore", "ObsCompress", "ObsHash"]),
+        module("ObsEncoding", path: "Storage/Encoding", ["ObsCore", "ObsCompress", "ObsHash", "CRoaring"]),
         module("ObsDisk", path: "Storage/Disk", ["ObsCore"]),
         module("ObsWAL", path: "Storage/WAL", ["ObsCore", "ObsCompress", "ObsDisk", "ObsHash"]),
         module("ObsSegment", path: "Storage/Segment", ["ObsCore", "ObsEncoding", "ObsDisk", "ObsHash", "ObsStore"]),

@@ -49,24 +49,30 @@ final class LabelIndex: Sendable {
         }
     }
 
-    /// Ordinals of the series that satisfy all matchers, ascending: which is label order.
-    func select(_ matchers: [LabelMatcher]) throws(ObsError) -> [Int] {
-        var selected = SeriesSetBits(count: seriesCount, filled: true)
+    /// Ordinals of the series that satisfy all matchers of at least one selector, ascending: which is label order.
+    func select(_ selectors: [[LabelMatcher]]) throws(ObsError) -> [Int] {
+        if selectors.count == 1 { return try select(selectors[0]).ordinals }
+        var selected = SeriesBits(count: seriesCount)
+        for selector in selectors { selected.unite(try select(selector)) }
+        return selected.ordinals
+    }
+
+    private func select(_ matchers: [LabelMatcher]) throws(ObsError) -> SeriesBits {
+        var selected = SeriesBits(count: seriesCount, filled: true)
         for matcher in matchers {
-            var hit = SeriesSetBits(count: seriesCount, filled: false)
+            var hit = SeriesBits(count: seriesCount)
             // A matcher that takes "" takes every series without the label: then those with a value it refuses are what is taken away.
             let takesAbsent = matcher.matchesEmpty
             if let name = find(Array(matcher.name.utf8)) {
-                if matcher.operation == .equal, !takesAbsent {
-                    try addEqual(name, Array(matcher.value.utf8), to: &hit)
-                } else {
-                    try addWhere(name, to: &hit) { matcher.matches($0) != takesAbsent }
+                switch matcher.operation {
+                case .equal where !takesAbsent, .notEqual where takesAbsent: try addEqual(name, Array(matcher.value.utf8), to: &hit)
+                default: try addWhere(name, to: &hit) { matcher.matches($0) != takesAbsent }
                 }
             }
             if takesAbsent { selected.subtract(hit) } else { selected.intersect(hit) }
-            if selected.isEmpty { return [] }
+            if selected.isEmpty { break }
         }
-        return selected.ordinals
+        return selected
     }
 
     func find(_ name: [UInt8]) -> Name? {
@@ -79,15 +85,17 @@ final class LabelIndex: Sendable {
         return low < names.count && names[low].name == name ? names[low] : nil
     }
 
-    /// All values of a label, sorted.
-    func values(_ name: Name) throws(ObsError) -> [String] {
-        var result: [String] = []
-        result.reserveCapacity(name.valueCount)
+    /// Walks the values of a label in order, those of the wanted ranks, until `body` returns false; pages without one are not read.
+    func forEachValue(_ name: Name, where isWanted: (Int) -> Bool, _ body: (UnsafeRawBufferPointer) -> Bool) throws(ObsError) {
         for page in name.pages {
+            let wanted = (0..<page.values).filter { isWanted(page.firstRank + $0) }
+            if wanted.isEmpty { continue }
             let values = try values(page)
-            for range in values.ranges { result.append(values.bytes.string(range)) }
+            let goesOn = values.bytes.withUnsafeBytes { bytes in
+                wanted.allSatisfy { body(UnsafeRawBufferPointer(rebasing: bytes[values.ranges[$0].range])) }
+            }
+            if !goesOn { return }
         }
-        return result
     }
 
     /// Appends a value given by its rank.
@@ -105,15 +113,21 @@ final class LabelIndex: Sendable {
         output.appendText(values.bytes[values.ranges[rank - page.firstRank].range])
     }
 
-    private func addEqual(_ name: Name, _ value: [UInt8], to hit: inout SeriesSetBits) throws(ObsError) {
-        guard let at = name.pages.lastIndex(where: { !value.lexicographicallyPrecedes($0.first) }) else { return }
-        let page = name.pages[at]
+    private func addEqual(_ name: Name, _ value: [UInt8], to hit: inout SeriesBits) throws(ObsError) {
+        let after = partitioningIndex(name.pages.count) { value.lexicographicallyPrecedes(name.pages[$0].first) }
+        guard after > 0 else { return }
+        let page = name.pages[after - 1]
         let values = try values(page)
-        guard let index = values.ranges.firstIndex(where: { values.bytes[$0.range].elementsEqual(value) }) else { return }
-        try addPostings(page, to: &hit) { $0 == index }
+        let index = values.bytes.withUnsafeBytes { all in
+            value.withUnsafeBytes { value in
+                let index = partitioningIndex(page.values) { compareBytes(UnsafeRawBufferPointer(rebasing: all[values.ranges[$0].range]), value) >= 0 }
+                return index < page.values && compareBytes(UnsafeRawBufferPointer(rebasing: all[values.ranges[index].range]), value) == 0 ? index : nil
+            }
+        }
+        if let index { try addPostings(page, to: &hit) { $0 == index } }
     }
 
-    private func addWhere(_ name: Name, to hit: inout SeriesSetBits, _ wanted: (UnsafeRawBufferPointer) -> Bool) throws(ObsError) {
+    private func addWhere(_ name: Name, to hit: inout SeriesBits, _ wanted: (UnsafeRawBufferPointer) -> Bool) throws(ObsError) {
         for page in name.pages {
             let values = try values(page)
             let chosen = values.bytes.withUnsafeBytes { all in values.ranges.map { wanted(UnsafeRawBufferPointer(rebasing: all[$0.range])) } }
@@ -121,7 +135,7 @@ final class LabelIndex: Sendable {
         }
     }
 
-    private func addPostings(_ page: Page, to hit: inout SeriesSetBits, _ wanted: (Int) -> Bool) throws(ObsError) {
+    private func addPostings(_ page: Page, to hit: inout SeriesBits, _ wanted: (Int) -> Bool) throws(ObsError) {
         let postings = try file.cached(page.postingsPlace) { () throws(ObsError) -> (value: Block, bytes: Int) in
             let bytes = try file.read(page.postingsPlace)
             return (Block(bytes), bytes.count)
@@ -132,7 +146,7 @@ final class LabelIndex: Sendable {
                 for (index, length) in lengths.enumerated() {
                     guard let length = Int(exactly: length) else { throw ObsError(.corrupt, "posting list of \(length) bytes") }
                     var list = ByteCursor(try cursor.take(length))
-                    if wanted(index) { try hit.insertGaps(&list) }
+                    if wanted(index) { try hit.insert(&list) }
                 }
                 try cursor.expectEnd()
             }
@@ -160,43 +174,13 @@ final class LabelIndex: Sendable {
     }
 }
 
-/// A set of series ordinals.
-struct SeriesSetBits {
-    private var words: [UInt64]
-    private let count: Int
-
-    init(count: Int, filled: Bool) {
-        self.count = count
-        words = [UInt64](repeating: filled ? .max : 0, count: (count + 63) / 64)
-        if filled, count % 64 != 0 { words[words.count - 1] = (1 << UInt64(count % 64)) - 1 }
+/// The first index of a sorted list of `count` for which `isAfter` holds; `count` when there is none.
+private func partitioningIndex(_ count: Int, _ isAfter: (Int) -> Bool) -> Int {
+    var low = 0
+    var high = count
+    while low < high {
+        let middle = (low + high) / 2
+        if isAfter(middle) { high = middle } else { low = middle + 1 }
     }
-
-    var isEmpty: Bool { words.allSatisfy { $0 == 0 } }
-
-    mutating func intersect(_ other: SeriesSetBits) { for index in words.indices { words[index] &= other.words[index] } }
-    mutating func subtract(_ other: SeriesSetBits) { for index in words.indices { words[index] &= ~other.words[index] } }
-
-    /// Adds a posting list, see `LabelIndexWriter`.
-    mutating func insertGaps(_ cursor: inout ByteCursor) throws(ObsError) {
-        var next = 0
-        for _ in 0..<(try cursor.count(max: count)) {
-            let ordinal = next + (try cursor.count(max: count))
-            guard ordinal < count else { throw ObsError(.corrupt, "series \(ordinal) of \(count) in a posting list") }
-            words[ordinal >> 6] |= 1 << UInt64(ordinal & 63)
-            next = ordinal + 1
-        }
-        try cursor.expectEnd()
-    }
-
-    var ordinals: [Int] {
-        var result: [Int] = []
-        for (index, word) in words.enumerated() where word != 0 {
-            var rest = word
-            while rest != 0 {
-                result.append(index * 64 + rest.trailingZeroBitCount)
-                rest &= rest &- 1
-            }
-        }
-        return result
-    }
+    return low
 }

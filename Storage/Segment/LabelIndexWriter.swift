@@ -5,7 +5,7 @@ internal import ObsEncoding
 //
 //   labelIndex section   the directory: label names in order, for each the first value of each page and where the page's two frames lie
 //   value page           sorted values of one label, front-coded: each shares a prefix with the one before
-//   postings page        for the same values: ordinals of the series that have them, as gaps
+//   postings page        for the same values: ordinals of the series that have them, as gaps or as a Roaring set (docs/adr/004-postings.md)
 //
 // A value's number is its rank among the values of its label; the series table (SeriesTableWriter) stores these numbers.
 
@@ -57,7 +57,7 @@ struct LabelIndexWriter {
         for rank in ranks {
             appendFrontCoded(labels.value(rank), after: rank == first ? UnsafeRawBufferPointer(start: nil, count: 0) : labels.value(rank - 1), to: &values)
             let start = lists.count
-            postings.appendGaps(rank, to: &lists)
+            postings.append(rank, to: &lists)
             lengths.append(Int64(lists.count - start))
             let isFull = lengths.count >= SegmentLimits.pageValuesMax || lists.count >= SegmentLimits.pagePostingsBytesMax
             guard isFull || rank + 1 == ranks.upperBound else { continue }
@@ -87,17 +87,31 @@ private struct PostingLists {
 
     init(_ labels: SeriesLabels) { self.labels = labels }
 
-    /// `varint count · first ordinal · gaps`, each gap less one: a run of neighbours is a run of zeros. Ranks come in order.
-    mutating func appendGaps(_ rank: Int, to output: inout [UInt8]) {
+    /// `varint count · first ordinal · gaps`, each gap less one, or `0 · Roaring set` where that is half as long or less: lists of runs and dense ones.
+    /// Ranks come in order.
+    mutating func append(_ rank: Int, to output: inout [UInt8]) {
         if !ranks.contains(rank) { fill(from: rank) }
         let index = rank - ranks.lowerBound
         let list = (index == 0 ? 0 : Int(ends[index - 1]))..<Int(ends[index])
+        let start = output.count
+        defer { shorten(list, from: start, in: &output) }
         output.appendVarint(UInt64(list.count))
         var next: UInt32 = 0
         for ordinal in ordinals[list] {
             output.appendVarint(UInt64(ordinal - next))
             next = ordinal + 1
         }
+    }
+
+    /// Replaces a list of gaps by a Roaring set where that is half as long or less: zstd makes gaps smaller still, a Roaring set's columns hardly.
+    private func shorten(_ list: Range<Int>, from start: Int, in output: inout [UInt8]) {
+        // Gaps take a byte each at least, a Roaring set more than this.
+        guard list.count >= SegmentLimits.roaringSeriesMin else { return }
+        var roaring: [UInt8] = [0]
+        let isSmaller = ordinals.withUnsafeBufferPointer {
+            RoaringCodec.append(UnsafeBufferPointer(rebasing: $0[list]), bytesMax: (output.count - start) / 2 - 1, to: &roaring)
+        }
+        if isSmaller { output.replaceSubrange(start..., with: roaring) }
     }
 
     private mutating func fill(from first: Int) {

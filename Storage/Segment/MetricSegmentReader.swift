@@ -35,7 +35,14 @@ package final class MetricSegmentReader: Sendable {
     }
 
     /// Ordinals of the series that satisfy all matchers, ascending.
-    package func select(_ matchers: [LabelMatcher]) throws(ObsError) -> [Int] { try index.select(matchers) }
+    package func select(_ matchers: [LabelMatcher]) throws(ObsError) -> [Int] { try index.select([matchers]) }
+
+    /// Ordinals of the series that satisfy all matchers of at least one selector, ascending.
+    package func select(any selectors: [[LabelMatcher]]) throws(ObsError) -> [Int] { try index.select(selectors) }
+
+    /// Those of the series whose time from first to last sample reaches into `range`, milliseconds.
+    /// - Parameter ordinals: ascending.
+    package func inReach(_ range: ClosedRange<Int64>, of ordinals: [Int]) throws(ObsError) -> [Int] { try table.inReach(range, of: ordinals) }
 
     package func labels(_ ordinal: Int) throws(ObsError) -> Labels { try table.labels(ordinal, index: index) }
 
@@ -95,10 +102,31 @@ package final class MetricSegmentReader: Sendable {
     /// Sorted.
     package func labelNames() throws(ObsError) -> [String] { index.names.map { String(decoding: $0.name, as: UTF8.self) } }
 
+    /// Names of labels on at least one of these series, sorted.
+    /// - Parameter ordinals: ascending.
+    package func labelNames(of ordinals: [Int]) throws(ObsError) -> [String] {
+        let found = try table.hasName(nameCount: index.names.count, of: ordinals)
+        return try labelNames().enumerated().filter { found[$0.offset] }.map(\.element)
+    }
+
     /// Sorted, unique values of a label in the whole segment; empty when no series has it.
     package func labelValues(_ name: String) throws(ObsError) -> [String] {
-        guard let found = index.find(Array(name.utf8)) else { return [] }
-        return try index.values(found)
+        var values: [String] = []
+        try forEachLabelValue(name, of: nil) {
+            values.append(String(decoding: $0, as: UTF8.self))
+            return true
+        }
+        return values
+    }
+
+    /// Walks the unique values of a label in order, until `body` returns false.
+    /// - Parameter ordinals: ascending; only values on one of these series. Nil: all, read from the index alone.
+    package func forEachLabelValue(_ name: String, of ordinals: [Int]?, _ body: (UnsafeRawBufferPointer) -> Bool) throws(ObsError) {
+        guard let place = index.names.firstIndex(where: { $0.name.elementsEqual(name.utf8) }) else { return }
+        let found = index.names[place]
+        guard let ordinals else { return try index.forEachValue(found, where: { _ in true }, body) }
+        let wanted = try table.hasValue(place, valueCount: found.valueCount, of: ordinals)
+        try index.forEachValue(found, where: { wanted[$0] }, body)
     }
 
     private func times(_ chunk: Chunk) throws(ObsError) -> [Int64] {

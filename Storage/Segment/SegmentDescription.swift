@@ -26,7 +26,7 @@ package struct SegmentDescription: Sendable {
 /// - Throws: `.corrupt` when the segment does not open.
 package func describeSegment(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> SegmentDescription {
     let file = try SegmentFile(fileSystem, path, cache: BlockCache(bytesMax: 0))
-    var description = SegmentDescription(info: file.info, version: Int(SegmentLayout.version), footerOffset: file.dataEnd)
+    var description = SegmentDescription(info: file.info, version: file.version, footerOffset: file.dataEnd)
     for section in file.footer.sections {
         let name = SectionKind(rawValue: section.kind).map { "\($0)" } ?? "kind \(section.kind)"
         description.sections.append(SegmentDescription.Part(name: name, offset: section.place.offset, bytes: section.place.length, rows: 0))

@@ -7,6 +7,8 @@ internal import Synchronization
 /// A finished segment open for reading: one descriptor, pread, the footer in memory. Safe from several threads.
 final class SegmentFile: Sendable {
     let footer: SegmentFooter
+    /// Of the format.
+    let version: Int
     private let file: any ReadableFile
     private let cache: BlockCache
     /// Tells this opening apart in the cache.
@@ -24,7 +26,7 @@ final class SegmentFile: Sendable {
         file = try fileSystem.open(path)
         self.cache = cache
         identity = Self.identities.wrappingAdd(1, ordering: .relaxed).newValue
-        (footer, dataEnd) = try Self.readFooter(file)
+        (version, footer, dataEnd) = try Self.readFooter(file)
     }
 
     /// As `init`, also refusing another signal's segment.
@@ -33,18 +35,19 @@ final class SegmentFile: Sendable {
         guard info.signal == signal else { throw ObsError(.corrupt, "a segment of \(info.signal.rawValue), not of \(signal.rawValue)", place: "\(path):0") }
     }
 
-    private static func readFooter(_ file: any ReadableFile) throws(ObsError) -> (SegmentFooter, Int) {
+    private static func readFooter(_ file: any ReadableFile) throws(ObsError) -> (Int, SegmentFooter, Int) {
         let size = file.size
         guard size >= SegmentLayout.headerBytes + SegmentLayout.trailerBytes else {
             throw ObsError(.corrupt, "too short for a segment, \(size) bytes", place: "\(file.path):\(size)")
         }
         let header = try file.read(at: 0, count: SegmentLayout.headerBytes)
-        guard header == SegmentLayout.magic else { throw try foreign(file, header) }
+        guard let version = SegmentLayout.version(header: header) else { throw ObsError(.corrupt, "not a segment", place: "\(file.path):0") }
+        guard (1...SegmentLayout.version).contains(version) else { throw try foreign(file, header, Int(version)) }
         let tailStart = max(0, size - SegmentLayout.tailBytes)
         let tail = try file.read(at: tailStart, count: size - tailStart)
         let trailerStart = size - SegmentLayout.trailerBytes
         let place = "\(file.path):\(trailerStart)"
-        guard Array(tail.suffix(SegmentLayout.headerBytes)) == SegmentLayout.magic else {
+        guard Array(tail.suffix(SegmentLayout.headerBytes)) == header else {
             throw ObsError(.corrupt, "no trailer: the segment was not finished or was cut", place: place)
         }
         let trailer = Array(tail.suffix(SegmentLayout.trailerBytes))
@@ -63,15 +66,13 @@ final class SegmentFile: Sendable {
             let footer = try decoding(content) { (cursor: inout ByteCursor) throws(ObsError) -> SegmentFooter in
                 try SegmentFooter(&cursor, fileBytes: size, checksum: checksum, end: offset)
             }
-            return (footer, offset)
+            return (Int(version), footer, offset)
         } catch { throw error.located(place) }
     }
 
     /// Why a header is not ours. A whole file of a newer version says so at both its ends; a version that only one end names is damage.
-    private static func foreign(_ file: any ReadableFile, _ header: [UInt8]) throws(ObsError) -> ObsError {
+    private static func foreign(_ file: any ReadableFile, _ header: [UInt8], _ version: Int) throws(ObsError) -> ObsError {
         let place = "\(file.path):0"
-        guard header.prefix(6) == SegmentLayout.magic.prefix(6) else { return ObsError(.corrupt, "not a segment", place: place) }
-        let version = Int(header[6]) | Int(header[7]) << 8
         let end = try file.read(at: file.size - SegmentLayout.headerBytes, count: SegmentLayout.headerBytes)
         guard version > SegmentLayout.version, end == header else { return ObsError(.corrupt, "header damaged: it says version \(version)", place: place) }
         return newerFormat("segment format", version, known: Int(SegmentLayout.version), place: place)

@@ -30,7 +30,7 @@ final class SegmentFileWriter {
         level = SegmentLayout.compressionLevel(segmentLevel: draft.level)
         try fileSystem.makeDirectories(DiskLayout.folder(of: path))
         file = try fileSystem.create(temporary)
-        buffer = SegmentLayout.magic
+        buffer = SegmentLayout.header(SegmentLayout.version(of: signal))
     }
 
     deinit { abandon() }
@@ -67,7 +67,7 @@ final class SegmentFileWriter {
         tail.appendLittleEndian(UInt64(length))
         info.checksum = tail.withUnsafeBytes { hash64($0) }
         tail.appendLittleEndian(info.checksum)
-        tail.append(contentsOf: SegmentLayout.magic)
+        tail.append(contentsOf: SegmentLayout.header(SegmentLayout.version(of: signal)))
         buffer.append(contentsOf: tail)
         info.bytes = Int64(written + buffer.count)
         try flush()

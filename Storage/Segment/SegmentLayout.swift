@@ -32,14 +32,28 @@ package enum SegmentLimits {
     package static let pageValuesMax = 1024
     /// Bytes of posting lists after which a page of the label index ends early.
     package static let pagePostingsBytesMax = 256 << 10
+    /// Series below which a posting list is not even tried as a Roaring set, whose headers alone are as long.
+    package static let roaringSeriesMin = 16
     /// Timestamps a writer remembers to find equal time columns (8 bytes each).
     package static let rememberedTimesMax = 1 << 20
 }
 
 enum SegmentLayout {
-    static let version: UInt16 = 1
+    /// The newest version, which a reader knows with all before. 2: posting lists of metrics may be Roaring sets.
+    static let version: UInt16 = 2
+    /// What a writer writes: events are as they were in version 1, so that a reader of that still reads them.
+    static func version(of signal: Signal) -> UInt16 { signal == .metrics ? 2 : 1 }
+
+    private static let magic: [UInt8] = Array("OBSSEG".utf8)
     /// Header, and the end of the trailer.
-    static let magic: [UInt8] = Array("OBSSEG".utf8) + [UInt8(truncatingIfNeeded: version), UInt8(truncatingIfNeeded: version >> 8)]
+    static func header(_ version: UInt16) -> [UInt8] { magic + [UInt8(truncatingIfNeeded: version), UInt8(truncatingIfNeeded: version >> 8)] }
+
+    /// The version that a header names; nil when it is none.
+    static func version(header: [UInt8]) -> UInt16? {
+        guard header.count == headerBytes, header.starts(with: magic) else { return nil }
+        return UInt16(header[6]) | UInt16(header[7]) << 8
+    }
+
     static let headerBytes = 8
     static let trailerBytes = 32
     /// What opening reads from the end of the file at once.

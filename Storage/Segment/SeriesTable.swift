@@ -151,6 +151,67 @@ final class SeriesTable: Sendable {
         return Labels(canonical: bytes)
     }
 
+    /// For each value of a label, by rank, whether one of these series has it.
+    /// - Parameters:
+    ///   - name: position in the label index.
+    ///   - ordinals: ascending.
+    func hasValue(_ name: Int, valueCount: Int, of ordinals: [Int]) throws(ObsError) -> [Bool] {
+        var found = [Bool](repeating: false, count: valueCount)
+        try forEachPage(of: ordinals) { (page, rows) throws(ObsError) in
+            let labels = try labelsPage(page)
+            guard let column = labels.names.firstIndex(of: name) else { return }
+            for row in rows where labels.ranks[column][row] != 0 {
+                let rank = Int(labels.ranks[column][row]) - 1
+                guard rank < valueCount else { throw ObsError(.corrupt, "label value \(rank) does not exist", place: file.path) }
+                found[rank] = true
+            }
+        }
+        return found
+    }
+
+    /// For each label name of the index whether one of these series has such a label.
+    /// - Parameter ordinals: ascending.
+    func hasName(nameCount: Int, of ordinals: [Int]) throws(ObsError) -> [Bool] {
+        var found = [Bool](repeating: false, count: nameCount)
+        try forEachPage(of: ordinals) { (page, rows) throws(ObsError) in
+            let labels = try labelsPage(page)
+            for (name, ranks) in zip(labels.names, labels.ranks) {
+                guard name < nameCount else { throw ObsError(.corrupt, "label name \(name) does not exist", place: file.path) }
+                if !found[name] { found[name] = rows.contains { ranks[$0] != 0 } }
+            }
+        }
+        return found
+    }
+
+    /// Those of the series whose time from first to last sample reaches into `range`.
+    /// - Parameter ordinals: ascending.
+    func inReach(_ range: ClosedRange<Int64>, of ordinals: [Int]) throws(ObsError) -> [Int] {
+        var found: [Int] = []
+        try forEachPage(of: ordinals) { (page, rows) throws(ObsError) in
+            let table = try chunksPage(page).table
+            for row in rows {
+                let chunks = table.range(row)
+                if table.chunks[chunks.lowerBound].minTime <= range.upperBound, table.chunks[chunks.upperBound - 1].maxTime >= range.lowerBound {
+                    found.append(page * SegmentLimits.pageSeriesMax + row)
+                }
+            }
+        }
+        return found
+    }
+
+    /// Gives the pages in which series lie, each with the rows of its series.
+    private func forEachPage(of ordinals: [Int], _ body: (Int, [Int]) throws(ObsError) -> Void) throws(ObsError) {
+        var start = 0
+        while start < ordinals.count {
+            let page = ordinals[start] / SegmentLimits.pageSeriesMax
+            let first = page * SegmentLimits.pageSeriesMax
+            var end = start
+            while end < ordinals.count, ordinals[end] < first + SegmentLimits.pageSeriesMax { end += 1 }
+            try body(page, ordinals[start..<end].map { $0 - first })
+            start = end
+        }
+    }
+
     func chunks(_ ordinal: Int) throws(ObsError) -> ArraySlice<Chunk> {
         let page = try chunksPage(ordinal / SegmentLimits.pageSeriesMax)
         return page.table.chunks[page.table.range(ordinal % SegmentLimits.pageSeriesMax)]

@@ -2,10 +2,11 @@ import Foundation
 import ObsCore
 import ObsDisk
 import ObsSegment
+import ObsStore
 import XCTest
 
 /// Files of every version ever released stay readable. `segments/v1` was written by version 1 from the contents below and is never written again;
-/// a new version adds a folder: run once with OBS_WRITE_FIXTURES=v2.
+/// a new version adds a folder: run once with OBS_WRITE_FIXTURES=v3. `v2` has metrics only, events are still written as version 1.
 final class FixtureTests: XCTestCase {
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/segments"
 
@@ -24,6 +25,14 @@ final class FixtureTests: XCTestCase {
         series.append(Series(labels: Labels([("__name__", "odd"), ("ünïcode", "värde")]), times: [.min, 0, .max], values: [-0.0, .infinity, .nan]))
         return series.sorted { $0.labels < $1.labels }
     }()
+
+    /// More series, so that there are posting lists of both forms: of runs, and of gaps.
+    private static let manySeries: [Series] = (0..<200).map { number in
+        Series(
+            labels: Labels([("__name__", "fleet_\(number / 80)"), ("host", "\(1000 + number)"), ("rack", "\(number * 37 % 11)")]),
+            times: [0, Int64(number + 1)],
+            values: [1, Double(number)])
+    }
 
     private static let logs: [LogRow] = {
         var logs: [LogRow] = []
@@ -77,7 +86,8 @@ final class FixtureTests: XCTestCase {
         guard let version = ProcessInfo.processInfo.environment["OBS_WRITE_FIXTURES"] else { throw XCTSkip("writes only when asked") }
         try LocalFileSystem().makeDirectories("\(Self.folder)/\(version)")
         for (name, write) in [
-            ("metrics", { _ = try writeMetrics(Self.series, $0) }), ("logs", { try writeLogs(Self.logs, $0) }), ("traces", { try writeSpans(Self.spans, $0) }),
+            ("metrics", { _ = try writeMetrics((Self.series + Self.manySeries).sorted { $0.labels < $1.labels }, $0) }),
+            ("logs", { try writeLogs(Self.logs, $0) }), ("traces", { try writeSpans(Self.spans, $0) }),
         ] as [(String, (MemoryFileSystem) throws -> Void)] {
             let disk = MemoryFileSystem()
             try write(disk)
@@ -98,5 +108,15 @@ final class FixtureTests: XCTestCase {
         XCTAssertTrue(try readMetrics(disk("v1", "metrics")) == Self.series)
         XCTAssertTrue(try readLogs(disk("v1", "logs")) == Self.logs)
         XCTAssertTrue(try readSpans(disk("v1", "traces")) == Self.spans)
+    }
+
+    func testVersion2() throws {
+        let disk = try disk("v2", "metrics")
+        let series = (Self.series + Self.manySeries).sorted { $0.labels < $1.labels }
+        XCTAssertTrue(try readMetrics(disk) == series)
+        let reader = try MetricSegmentReader.open(disk, path)
+        for matcher in try [LabelMatcher(equal: "__name__", "fleet_1"), LabelMatcher(equal: "rack", "7"), LabelMatcher("host", .matches, "1.5.")] {
+            XCTAssertEqual(try reader.select([matcher]), series.indices.filter { [matcher].match(series[$0].labels) })
+        }
     }
 }

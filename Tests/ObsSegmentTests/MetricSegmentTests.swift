@@ -131,6 +131,43 @@ final class MetricSegmentTests: XCTestCase {
         XCTAssertEqual(try reader.labelValues("id").count, 5000)
     }
 
+    /// Posting lists of every form: runs (the name), scattered (shard), dense (parity), one series each (id).
+    func testSelectByListsOfAllForms() throws {
+        var random = Random(9)
+        let series = (0..<3000).map { number in
+            var pairs = [("__name__", "m\(number / 700)"), ("id", "\(100_000 + number)"), ("shard", "\(number * 7919 % 61)"), ("parity", "\(number % 2)")]
+            if random.below(3) > 0 { pairs.append(("zone", "abcde".map { String($0) }[random.below(5)])) }
+            return Series(labels: Labels(pairs), times: [Int64(number)], values: [1])
+        }.sorted { $0.labels < $1.labels }
+        let disk = MemoryFileSystem()
+        _ = try writeMetrics(series, disk)
+        let reader = try MetricSegmentReader.open(disk, path)
+        let matchers: [LabelMatcher] = try [
+            LabelMatcher(equal: "__name__", "m2"), LabelMatcher("__name__", .notEqual, "m0"), LabelMatcher("__name__", .matches, "m[13]"),
+            LabelMatcher(equal: "parity", "1"), LabelMatcher("parity", .notEqual, "1"), LabelMatcher(equal: "shard", "17"),
+            LabelMatcher("shard", .matches, "1."),
+            LabelMatcher("shard", .matchesNot, "1."), LabelMatcher("shard", .notEqual, "17"), LabelMatcher("id", .matches, "10[12].*"),
+            LabelMatcher("id", .notEqual, "100077"), LabelMatcher(equal: "zone", ""), LabelMatcher("zone", .notEqual, "c"),
+            LabelMatcher("zone", .matches, "a|"),
+        ]
+        for a in matchers {
+            for b in matchers {
+                let expected = series.indices.filter { [a, b].match(series[$0].labels) }
+                XCTAssertEqual(try reader.select([a, b]), expected, "\(a) \(b)")
+                XCTAssertEqual(try reader.select(any: [[a], [b]]), series.indices.filter { [a].match(series[$0].labels) || [b].match(series[$0].labels) })
+                let zones = Set(expected.compactMap { series[$0].labels["zone"] }).sorted()
+                var found: [String] = []
+                try reader.forEachLabelValue("zone", of: expected) {
+                    found.append(String(decoding: $0, as: UTF8.self))
+                    return found.count < 4
+                }
+                XCTAssertEqual(found, Array(zones.prefix(4)))
+                XCTAssertEqual(try reader.labelNames(of: expected), Set(expected.flatMap { series[$0].labels.pairs.map(\.name) }).sorted())
+            }
+        }
+        XCTAssertEqual(try reader.inReach(1000...1999, of: Array(0..<3000)), series.indices.filter { (1000...1999).contains(series[$0].times[0]) })
+    }
+
     func testSamplesOfRange() throws {
         let times = (0..<3000).map { Int64($0 * 10) }
         let values = times.map { Double($0) }

@@ -53,9 +53,9 @@ let columnTargets: [FuzzTarget] = [
         }
     },
     FuzzTarget("posting-list") { bytes in
-        var series = SeriesSetBits(count: 300, filled: false)
-        try decoding(bytes) { (cursor: inout ByteCursor) throws(ObsError) in try series.insertGaps(&cursor) }
-        precondition(series.ordinals.allSatisfy { $0 < 300 })
+        var series = SeriesBits(count: 70_000)
+        try decoding(bytes) { (cursor: inout ByteCursor) throws(ObsError) in try series.insert(&cursor) }
+        precondition(series.ordinals.allSatisfy { $0 < 70_000 })
     },
     FuzzTarget("frame") { bytes in _ = try Frame.content(of: bytes) },
 ]

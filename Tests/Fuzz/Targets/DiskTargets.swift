@@ -168,7 +168,8 @@ private func readSpanSegment(_ bytes: [UInt8]) throws {
 private func sealedSegment(_ bytes: [UInt8]) -> [UInt8] {
     let trailer = bytes.count - SegmentLayout.trailerBytes
     guard trailer >= SegmentLayout.headerBytes else { return bytes }
-    var sealed = SegmentLayout.magic + bytes[SegmentLayout.headerBytes..<trailer]
+    let header = SegmentLayout.header(bytes[6] == 1 ? 1 : SegmentLayout.version)
+    var sealed = header + bytes[SegmentLayout.headerBytes..<trailer]
     var footer = Int(truncatingIfNeeded: bytes[trailer..<trailer + 8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
     if footer < SegmentLayout.headerBytes || footer > trailer { footer = trailer }
     var at = SegmentLayout.headerBytes
@@ -178,7 +179,7 @@ private func sealedSegment(_ bytes: [UInt8]) -> [UInt8] {
     sealed.appendLittleEndian(UInt64(footer))
     sealed.appendLittleEndian(UInt64(end - footer))
     sealed.appendLittleEndian(sealed.withUnsafeBytes { hash64(UnsafeRawBufferPointer(rebasing: $0[footer...])) })
-    return sealed + SegmentLayout.magic
+    return sealed + header
 }
 
 /// Length of the frame; nil when it is none.
