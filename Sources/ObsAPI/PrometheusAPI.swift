@@ -51,15 +51,16 @@ struct PrometheusAPI: Sendable {
         run(request, responder) { parameters, context throws(ObsError) in
             let selectors = try selectors(parameters)
             if selectors.isEmpty { throw ObsError(.badInput, "no match[] parameter provided") }
-            let sets = try services.reader.labelSets(.metrics, selectors, range: try range(parameters), context: context)
-            return try list(sets, parameters) { $0.labels($1) }
+            let sets = try services.reader.labelSets(.metrics, selectors, range: try range(parameters), limit: try limit(parameters), context: context)
+            return try list(sets, parameters, context, bytes: { $0.bytes.count * 2 + 16 }) { $0.labels($1) }
         }
     }
 
     func labels(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         run(request, responder) { parameters, context throws(ObsError) in
-            let names = try services.reader.labelNames(.metrics, try selectors(parameters), range: try range(parameters), context: context)
-            return try list(names, parameters) { $0.string($1) }
+            let names = try services.reader.labelNames(
+                .metrics, try selectors(parameters), range: try range(parameters), limit: try limit(parameters), context: context)
+            return try list(names, parameters, context, bytes: { $0.utf8.count + 4 }) { $0.string($1) }
         }
     }
 
@@ -67,8 +68,9 @@ struct PrometheusAPI: Sendable {
         run(request, responder) { parameters, context throws(ObsError) in
             let name = unescapedLabelName(request.pathParameters["name"] ?? "")
             if name.isEmpty { throw ObsError(.badInput, "invalid label name: \(quoted(name))") }
-            let values = try services.reader.labelValues(.metrics, name, try selectors(parameters), range: try range(parameters), context: context)
-            return try list(values, parameters) { $0.string($1) }
+            let values = try services.reader.labelValues(
+                .metrics, name, try selectors(parameters), range: try range(parameters), limit: try limit(parameters), context: context)
+            return try list(values, parameters, context, bytes: { $0.utf8.count + 4 }) { $0.string($1) }
         }
     }
 
@@ -179,9 +181,19 @@ struct PrometheusAPI: Sendable {
         return start...end
     }
 
-    private func list<Item>(_ items: [Item], _ parameters: Parameters, _ write: (inout JSONWriter, Item) -> Void) throws(ObsError) -> HTTPResponse {
+    /// How many items to ask the store for: one past what is answered, so that it shows whether there are more.
+    private func limit(_ parameters: Parameters) throws(ObsError) -> Int {
+        let limit = try parameters.count("limit") ?? 0
+        return limit > 0 && limit < .max ? limit + 1 : .max
+    }
+
+    /// - Parameter bytes: about what an item takes as text.
+    private func list<Item>(
+        _ items: [Item], _ parameters: Parameters, _ context: QueryContext, bytes: (Item) -> Int, _ write: (inout JSONWriter, Item) -> Void
+    ) throws(ObsError) -> HTTPResponse {
         let limit = try parameters.count("limit") ?? 0
         let truncated = limit > 0 && items.count > limit
+        try context.charge(bytes: items.reduce(0) { $0 + bytes($1) })
         return success(warnings: truncated ? ["results truncated due to limit"] : []) { writer in
             writer.beginArray()
             for item in truncated ? items[..<limit] : items[...] { write(&writer, item) }

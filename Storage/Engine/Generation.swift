@@ -8,8 +8,9 @@ final class Generation<Head: SignalHead> {
     private(set) var endSequence: UInt64
     let createdNanos: Int64
     private(set) var heads: [TenantID: Head] = [:]
-    /// Memory of all heads.
+    /// Memory of all heads, each as it was after its last batch: a label index that a query made is counted then.
     private(set) var usedBytes = 0
+    private var usedBytesOfHead: [TenantID: Int] = [:]
     /// Bytes of log records.
     var walBytes = 0
 
@@ -28,9 +29,9 @@ final class Generation<Head: SignalHead> {
             head = Head()
             heads[tenant] = head
         }
-        let before = head.usedBytes
         let outcome = head.append(batch, prepared: prepared, sequence: sequence, floor: floor, limits: limits)
-        usedBytes += head.usedBytes - before
+        let now = head.usedBytes
+        usedBytes += now - (usedBytesOfHead.updateValue(now, forKey: tenant) ?? 0)
         endSequence = sequence + 1
         return outcome
     }

@@ -4,25 +4,6 @@ internal import ObsStore
 /// Runs its argument under the lock of the signal the head belongs to.
 typealias Locked = (() -> Void) -> Void
 
-/// Ids of the series (or streams) of a table that satisfy all matchers, below `count`.
-func select(_ matchers: [LabelMatcher], in table: SeriesTable, count: Int, locked: Locked) -> [Int] {
-    var found: [Int] = []
-    let name = matchers.first { $0.name == "__name__" && $0.operation == .equal && !$0.value.isEmpty }
-    if let name {
-        var value = name.value
-        var next: UInt32?
-        value.withUTF8 { bytes in locked { next = table.newest(ofName: UnsafeRawBufferPointer(bytes)) } }
-        while let id = next, id != SeriesTable.none {
-            let record = table[Int(id)]
-            if Int(id) < count, matchers.match(record.pointee.labelBytes) { found.append(Int(id)) }
-            next = record.pointee.previousOfName
-        }
-    } else {
-        for id in 0..<count where matchers.match(table[id].pointee.labelBytes) { found.append(id) }
-    }
-    return found
-}
-
 /// Series of one head generation.
 final class HeadSeries: SeriesSource {
     private static let groupSize = 256
@@ -47,14 +28,10 @@ final class HeadSeries: SeriesSource {
         self.range = range
         self.locked = locked
         self.context = context
-        var count = 0
         var minTime = Int64.max
-        locked {
-            count = head.table.count
-            minTime = head.minTime
-        }
+        locked { minTime = head.minTime }
         self.expiry = expiry.concerning(minTime)
-        let selected = select(matchers, in: head.table, count: count, locked: locked)
+        let selected = head.table.inReach(range, self.expiry, of: head.table.select(any: [matchers], locked: locked), locked: locked)
         // Themselves and what sorting takes.
         try context.charge(bytes: selected.count * 2 * MemoryLayout<Int>.stride)
         ids = selected.sorted { compareLabels(head.table[$0].pointee.labelBytes, head.table[$1].pointee.labelBytes) < 0 }
@@ -104,23 +81,77 @@ final class HeadSeries: SeriesSource {
 }
 
 extension SeriesTable {
-    /// Label sets with data within `range`, each satisfying all matchers of at least one selector (no selector: all).
-    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, expiry: Expiry, locked: Locked) -> [Labels] {
+    /// So many series of one metric name are walked; for more there is the label index.
+    private static let seriesOfNameWalked = 4096
+    /// Records looked at under the lock at once: writers never wait long.
+    private static let recordsAtOnce = 4096
+
+    /// Ids of the series that satisfy all matchers of at least one selector (no selector: all), in no order, each once.
+    func select(any selectors: [[LabelMatcher]], locked: Locked) -> [Int] {
         var count = 0
         locked { count = self.count }
-        var wanted = [Bool](repeating: selectors.isEmpty, count: count)
+        if selectors.isEmpty { return Array(0..<count) }
+        if selectors.count == 1 { return select(selectors[0], count: count, locked: locked) }
+        var isWanted = [Bool](repeating: false, count: count)
         for selector in selectors {
-            for id in select(selector, in: self, count: count, locked: locked) { wanted[id] = true }
+            for id in select(selector, count: count, locked: locked) { isWanted[id] = true }
         }
-        locked {
-            for id in 0..<count where wanted[id] {
-                let record = self[id].pointee
-                wanted[id] = record.minTime <= range.upperBound && record.maxTime >= range.lowerBound
-                if wanted[id], expiry.mayConcern(record.minTime) {
-                    wanted[id] = expiry.cutoff(labels: record.labelBytes) <= min(record.maxTime, range.upperBound)
-                }
+        return (0..<count).filter { isWanted[$0] }
+    }
+
+    private func select(_ matchers: [LabelMatcher], count: Int, locked: Locked) -> [Int] {
+        guard let name = matchers.first(where: { $0.name == "__name__" && $0.operation == .equal && !$0.value.isEmpty }) else {
+            return index.select(matchers, in: self, count: count)
+        }
+        var value = name.value
+        var series: SeriesOfName?
+        value.withUTF8 { bytes in locked { series = self.series(ofName: UnsafeRawBufferPointer(bytes)) } }
+        guard let series else { return [] }
+        if series.count > Self.seriesOfNameWalked { return index.select(matchers, in: self, count: count) }
+        var found: [Int] = []
+        var next = series.newest
+        while next != Self.none {
+            let record = self[Int(next)]
+            if Int(next) < count, matchers.match(record.pointee.labelBytes) { found.append(Int(next)) }
+            next = record.pointee.previousOfName
+        }
+        return found
+    }
+
+    /// Those of the series that have data within `range` that is not past, roughly: from their first time to their last.
+    func inReach(_ range: ClosedRange<Int64>, _ expiry: Expiry, of ids: [Int], locked: Locked) -> [Int] {
+        var found: [Int] = []
+        var start = 0
+        while start < ids.count {
+            let end = min(start + Self.recordsAtOnce, ids.count)
+            locked {
+                for id in ids[start..<end] where self[id].pointee.reaches(range, expiry) { found.append(id) }
             }
+            start = end
         }
-        return (0..<count).filter { wanted[$0] }.map { Labels(canonical: [UInt8](self[$0].pointee.labelBytes)) }
+        return found
+    }
+
+    /// The same for all series.
+    func isInReach(_ range: ClosedRange<Int64>, _ expiry: Expiry, locked: Locked) -> [Bool] {
+        var count = 0
+        locked { count = self.count }
+        var found = [Bool](repeating: false, count: count)
+        var start = 0
+        while start < count {
+            let end = min(start + Self.recordsAtOnce, count)
+            locked {
+                for id in start..<end { found[id] = self[id].pointee.reaches(range, expiry) }
+            }
+            start = end
+        }
+        return found
+    }
+}
+
+extension SeriesRecord {
+    fileprivate func reaches(_ range: ClosedRange<Int64>, _ expiry: Expiry) -> Bool {
+        guard count > 0, minTime <= range.upperBound, maxTime >= range.lowerBound else { return false }
+        return !expiry.mayConcern(minTime) || expiry.cutoff(labels: labelBytes) <= min(maxTime, range.upperBound)
     }
 }

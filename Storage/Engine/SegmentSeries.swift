@@ -4,7 +4,7 @@ internal import ObsStore
 
 typealias MetricSegment = SegmentHandle<MetricSegmentReader>
 
-/// Series of one segment that satisfy the matchers and have samples in the range's reach.
+/// Series of one segment that satisfy a selector and whose time reaches into the range.
 final class SegmentSeries: SeriesSource {
     private let segment: MetricSegment
     private let reader: MetricSegmentReader
@@ -14,17 +14,20 @@ final class SegmentSeries: SeriesSource {
     private var position = -1
     private(set) var labels: Labels?
 
-    init(_ segment: MetricSegment, _ matchers: [LabelMatcher], range: ClosedRange<Int64>, deletions: Deletions, context: QueryContext) throws(ObsError) {
+    /// - Parameter forLabelsOnly: for who does not look at samples, which would show that all are deleted: series without others, the first so many.
+    init(
+        _ segment: MetricSegment, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, mask: DeletedRows, context: QueryContext,
+        forLabelsOnly limit: Int? = nil
+    ) throws(ObsError) {
         self.segment = segment
-        mask = deletions.mask(of: segment.info)
+        self.mask = mask
         self.range = range
         reader = try segment.reader()
         context.count(segments: 1)
         let reader = reader
         ordinals = try segment.reading { () throws(ObsError) -> [Int] in
-            var ordinals: [Int] = []
-            for ordinal in try reader.select(matchers) where try reader.timeRange(ordinal).overlaps(range) { ordinals.append(ordinal) }
-            return ordinals
+            let found = try segment.ordinals(selectors, range: range, mask: limit == nil ? DeletedRows() : mask)
+            return found.map { Array($0.prefix(limit ?? .max)) } ?? Array(0..<min(limit ?? .max, reader.seriesCount))
         }
         try context.charge(bytes: ordinals.count * MemoryLayout<Int>.stride)
         try advance()
@@ -52,32 +55,32 @@ extension SegmentHandle {
 }
 
 extension SegmentHandle<MetricSegmentReader> {
-    /// Label sets with data within `range`, each satisfying all matchers of at least one selector (no selector: all).
-    /// A series all of whose time from first to last sample is deleted does not count.
-    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, deletions: Deletions) throws(ObsError) -> [Labels] {
+    /// Ordinals of the series with data within `range`, ascending, each satisfying all matchers of at least one selector (no selector: all); nil when all of
+    /// the segment's do. A series all of whose time from first to last sample is deleted does not count. To be called in `reading`.
+    func ordinals(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, mask: DeletedRows) throws(ObsError) -> [Int]? {
         let reader = try reader()
-        let mask = deletions.mask(of: info)
-        return try reading { () throws(ObsError) -> [Labels] in
-            var wanted = Set<Int>()
-            for selector in selectors.isEmpty ? [[]] : selectors where mayHold(selector) { wanted.formUnion(try reader.select(selector)) }
-            var found: [Labels] = []
-            for ordinal in wanted {
-                let times = try reader.timeRange(ordinal)
-                guard times.overlaps(range) else { continue }
-                let labels = try reader.labels(ordinal)
-                if !mask.isEmpty, mask.covers(times.clamped(to: range), labels) { continue }
-                found.append(labels)
-            }
-            return found
+        let isWithin = range.lowerBound <= info.minTime && info.maxTime <= range.upperBound
+        var chosen: [Int]?
+        if !selectors.isEmpty {
+            let possible = selectors.filter { mayHold($0) }
+            chosen = possible.isEmpty ? [] : try reader.select(any: possible)
         }
+        if !isWithin { chosen = try reader.inReach(range, of: chosen ?? Array(0..<reader.seriesCount)) }
+        if mask.isEmpty { return chosen }
+        // Only series that a deletion or a rule selects are looked at one by one.
+        var isHidden = [Bool](repeating: false, count: reader.seriesCount)
+        for ordinal in try reader.select(any: mask.tombstones.flatMap(\.selectors) + mask.expiry.rules.map(\.matchers)) {
+            let times = try reader.timeRange(ordinal)
+            if times.overlaps(range), mask.covers(times.clamped(to: range), try reader.labels(ordinal)) { isHidden[ordinal] = true }
+        }
+        return isHidden.contains(true) ? (chosen ?? Array(0..<reader.seriesCount)).filter { !isHidden[$0] } : chosen
     }
 }
 
 extension SegmentHandle<LogSegmentReader> {
-    /// As for metrics; a stream counts when a block that reaches into `range` may hold it.
-    func labelSets(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, deletions: Deletions) throws(ObsError) -> [Labels] {
+    /// Streams with data within `range` in order, as for metrics; a stream counts when a block that reaches into `range` may hold it.
+    func streams(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, mask: DeletedRows) throws(ObsError) -> [Labels] {
         let reader = try reader()
-        let mask = deletions.mask(of: info)
         let times = (info.minTime...info.maxTime).clamped(to: range)
         var isPresent = [Bool](repeating: false, count: reader.streams.count)
         for block in reader.blocks where block.minNanos <= range.upperBound && block.maxNanos >= range.lowerBound {

@@ -29,18 +29,11 @@ final class MergedSeriesSet: SeriesSet {
     func next() throws(ObsError) -> SeriesSamples? {
         context.release(samples: givenSamples)
         givenSamples = 0
-        while let first = heap.first, let labels = first.source.labels {
-            if untilCheck == 0 {
-                try context.check()
-                untilCheck = 64
-            }
-            untilCheck -= 1
+        while let labels = heap.first?.source.labels {
             var merged: (times: [Int64], values: [Double]) = ([], [])
-            while let top = heap.first, top.source.labels == labels {
-                let samples = try top.source.samples()
+            try take(labels) { (source) throws(ObsError) in
+                let samples = try source.samples()
                 merged = merged.times.isEmpty ? samples : mergeSamples(merged, samples)
-                try top.source.advance()
-                if top.source.labels == nil { removeTop() } else { sink(0) }
             }
             if merged.times.isEmpty { continue }
             try context.charge(series: 1)
@@ -50,6 +43,28 @@ final class MergedSeriesSet: SeriesSet {
             return SeriesSamples(labels: labels, timesMillis: merged.times, values: merged.values)
         }
         return nil
+    }
+
+    /// The next label set alone; no sample is read. Not to be mixed with `next`.
+    func nextLabels() throws(ObsError) -> Labels? {
+        guard let labels = heap.first?.source.labels else { return nil }
+        try take(labels) { (_) throws(ObsError) in }
+        try context.charge(bytes: labels.bytes.count + 64)
+        return labels
+    }
+
+    /// Moves all sources past these labels, oldest first.
+    private func take(_ labels: Labels, _ body: (any SeriesSource) throws(ObsError) -> Void) throws(ObsError) {
+        if untilCheck == 0 {
+            try context.check()
+            untilCheck = 64
+        }
+        untilCheck -= 1
+        while let top = heap.first, top.source.labels == labels {
+            try body(top.source)
+            try top.source.advance()
+            if top.source.labels == nil { removeTop() } else { sink(0) }
+        }
     }
 
     private func precedes(_ a: Int, _ b: Int) -> Bool {

@@ -24,6 +24,19 @@ struct SeriesRecord {
     var labelBytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: labels, count: Int(labelsCount)) }
 }
 
+/// Series that have the same metric name.
+struct SeriesOfName {
+    var newest = SeriesTable.none
+    var count = 0
+
+    /// - Returns: the newest until now.
+    mutating func add(_ id: UInt32) -> UInt32 {
+        defer { newest = id }
+        count += 1
+        return newest
+    }
+}
+
 /// Label sets of one tenant in one generation, interned to small integers.
 ///
 /// Open addressing over 8-byte slots (32 bits of the hash, 32 bits of id + 1); the full 128-bit keyed hash in the record is the identity, so a hit costs
@@ -38,8 +51,10 @@ final class SeriesTable {
     private var slots: UnsafeMutablePointer<UInt64>
     private var slotCount = 64
     private let blocks: UnsafeMutablePointer<UnsafeMutablePointer<SeriesRecord>?>
-    /// Hash of a metric name to the newest series that has it.
-    private var newestOfName: [UInt64: UInt32] = [:]
+    /// By the hash of a metric name.
+    private var seriesOfName: [UInt64: SeriesOfName] = [:]
+    /// For who looks for labels other than the metric name.
+    let index = HeadLabelIndex()
     private static let nameLabel = [UInt8]("__name__".utf8)
 
     init() {
@@ -54,7 +69,7 @@ final class SeriesTable {
         free(blocks)
     }
 
-    var usedBytes: Int { arena.usedBytes + slotCount * 8 }
+    var usedBytes: Int { arena.usedBytes + slotCount * 8 + index.usedBytes }
 
     subscript(id: Int) -> UnsafeMutablePointer<SeriesRecord> {
         guard let block = blocks[id >> Self.blockShift] else { fatalError("BUG: series \(id) of \(count) has no record") }
@@ -97,13 +112,13 @@ final class SeriesTable {
         return id
     }
 
-    /// The newest series of a metric name, or nil; the rest by `previousOfName`.
-    func newest(ofName name: UnsafeRawBufferPointer) -> UInt32? { newestOfName[hash64(name)] }
+    /// The series of a metric name: the newest, the rest by `previousOfName`.
+    func series(ofName name: UnsafeRawBufferPointer) -> SeriesOfName? { seriesOfName[hash64(name)] }
 
     private func link(_ id: Int, _ labels: UnsafeRawBufferPointer) -> UInt32 {
         let name = Self.nameLabel.withUnsafeBytes { find($0, in: labels) }
         guard let name else { return Self.none }
-        return newestOfName.updateValue(UInt32(id), forKey: hash64(UnsafeRawBufferPointer(rebasing: labels[name]))) ?? Self.none
+        return seriesOfName[hash64(UnsafeRawBufferPointer(rebasing: labels[name])), default: SeriesOfName()].add(UInt32(id))
     }
 
     private func find(_ name: UnsafeRawBufferPointer, in labels: UnsafeRawBufferPointer) -> Range<Int>? { ObsCore.find(name, in: labels) }

@@ -351,7 +351,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         var sources: [any SeriesSource] = []
         for segment in segments where segment.overlaps(range) && segment.mayHold(matchers) {
             try context.check()
-            sources.append(try SegmentSeries(segment, matchers, range: range, deletions: deletions, context: context))
+            sources.append(try SegmentSeries(segment, [matchers], range: range, mask: deletions.mask(of: segment.info), context: context))
         }
         for head in heads {
             try context.check()
@@ -360,51 +360,47 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         return MergedSeriesSet(sources, context: context)
     }
 
-    package func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [Labels] {
+    package func labelSets(
+        _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
+    ) throws(ObsError) -> [Labels] {
+        try lookup(signal, selectors, range, limit, context)?.sets() ?? []
+    }
+
+    package func labelNames(
+        _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
+    ) throws(ObsError) -> [String] {
+        try lookup(signal, selectors, range, limit, context)?.names() ?? []
+    }
+
+    package func labelValues(
+        _ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
+    ) throws(ObsError) -> [String] {
+        try lookup(signal, selectors, range, limit, context)?.values(name) ?? []
+    }
+
+    /// What there is of labels; spans have none.
+    private func lookup(
+        _ signal: Signal, _ selectors: [[LabelMatcher]], _ range: ClosedRange<Int64>, _ limit: Int, _ context: QueryContext
+    ) throws(ObsError) -> LabelLookup? {
+        let question = LabelQuestion(selectors: selectors, range: range, limit: max(0, limit), context: context)
         let deletions = shared.tombstones.deletions(context.tenant, signal)
-        var found = Set<Labels>()
+        var sources: [any LabelSource] = []
         switch signal {
         case .metrics:
             var heads: [MetricHead] = []
             for segment in try metrics.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
-                try context.check()
-                try found.add(segment.labelSets(selectors, range: range, deletions: deletions), context)
+                sources.append(MetricSegmentLabels(segment: segment, question: question, mask: deletions.mask(of: segment.info)))
             }
-            for head in heads {
-                try found.add(head.table.labelSets(selectors, range: range, expiry: deletions.expiry, locked: metrics.locked), context)
-            }
+            for head in heads { sources.append(HeadLabels(table: head.table, question: question, expiry: deletions.expiry, locked: metrics.locked)) }
         case .logs:
             var heads: [LogHead] = []
             for segment in try logs.snapshot(context.tenant, { heads.append($0) }) where segment.overlaps(range) {
-                try context.check()
-                try found.add(segment.labelSets(selectors, range: range, deletions: deletions), context)
+                sources.append(LogSegmentLabels(segment: segment, question: question, mask: deletions.mask(of: segment.info)))
             }
-            for head in heads {
-                try found.add(head.streams.labelSets(selectors, range: range, expiry: deletions.expiry, locked: logs.locked), context)
-            }
-        case .traces: return []
+            for head in heads { sources.append(HeadLabels(table: head.streams, question: question, expiry: deletions.expiry, locked: logs.locked)) }
+        case .traces: return nil
         }
-        try context.check()
-        return found.sorted()
-    }
-
-    package func labelNames(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [String] {
-        var names = Set<[UInt8]>()
-        for labels in try labelSets(signal, selectors, range: range, context: context) { labels.forEach { name, _ in names.insert([UInt8](name)) } }
-        return sortedStrings(names)
-    }
-
-    package func labelValues(_ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError)
-        -> [String]
-    {
-        var values = Set<[UInt8]>()
-        let wanted = [UInt8](name.utf8)
-        for labels in try labelSets(signal, selectors, range: range, context: context) {
-            labels.bytes.withUnsafeBytes { bytes in
-                if let range = wanted.withUnsafeBytes({ find($0, in: bytes) }) { values.insert([UInt8](bytes[range])) }
-            }
-        }
-        return sortedStrings(values)
+        return LabelLookup(question: question, sources: sources)
     }
 
     package func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError) {
@@ -421,18 +417,5 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         sources.segments = try traces.snapshot(context.tenant) { sources.heads.append($0.batches) }
         var scan = SpanScan(selection, context: context, sink: sink)
         try scan.run(sources)
-    }
-}
-
-private func sortedStrings(_ texts: Set<[UInt8]>) -> [String] {
-    texts.sorted { $0.lexicographicallyPrecedes($1) }.map { String(decoding: $0, as: UTF8.self) }
-}
-
-extension Set<Labels> {
-    /// Adds label sets, the new ones at the query's expense.
-    fileprivate mutating func add(_ more: [Labels], _ context: QueryContext) throws(ObsError) {
-        var fresh = 0
-        for labels in more where insert(labels).inserted { fresh += labels.bytes.count + 64 }
-        try context.charge(bytes: fresh)
     }
 }

@@ -13,14 +13,16 @@ package protocol Reader: Sendable {
 
     /// Label sets (series or streams) with data in `range`, in label order, each satisfying all matchers of at least one of `selectors` (none given: all).
     /// Range is in milliseconds for metrics, nanoseconds for logs.
-    func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [Labels]
+    /// - Parameter limit: the first so many; what they cost does not grow with those left out.
+    func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext) throws(ObsError) -> [Labels]
 
-    /// Sorted, unique names of labels of those label sets.
-    func labelNames(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [String]
+    /// Sorted, unique names of labels of those label sets; the first `limit`.
+    func labelNames(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext) throws(ObsError) -> [String]
 
-    /// Sorted, unique values of one label in those label sets.
-    func labelValues(_ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError)
-        -> [String]
+    /// Sorted, unique values of one label in those label sets; the first `limit`.
+    func labelValues(
+        _ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
+    ) throws(ObsError) -> [String]
 
     /// Feeds log records to the sink, a batch at a time. Batches come newest first for `.backward`, oldest first for `.forward`, but may overlap in time
     /// (streams and segments do): the sink orders what it keeps by (time, arrival). Rows identified by their protocol come once.
@@ -28,6 +30,22 @@ package protocol Reader: Sendable {
 
     /// Feeds spans to the sink, a batch at a time, in no particular order; equal spans come once.
     func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError)
+}
+
+extension Reader {
+    package func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [Labels] {
+        try labelSets(signal, selectors, range: range, limit: .max, context: context)
+    }
+
+    package func labelNames(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [String] {
+        try labelNames(signal, selectors, range: range, limit: .max, context: context)
+    }
+
+    package func labelValues(
+        _ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext
+    ) throws(ObsError) -> [String] {
+        try labelValues(signal, name, selectors, range: range, limit: .max, context: context)
+    }
 }
 
 /// One series with its samples, as columns.

@@ -85,7 +85,9 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
         }
     }
 
-    package func labelSets(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [Labels] {
+    package func labelSets(
+        _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
+    ) throws(ObsError) -> [Labels] {
         let state = tenant(context)
         var found = Set<Labels>()
         switch signal {
@@ -96,19 +98,23 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
             }
         case .traces: break
         }
-        return found.filter { labels in selectors.isEmpty || selectors.contains { $0.match(labels) } }.sorted()
+        return Array(found.filter { labels in selectors.isEmpty || selectors.contains { $0.match(labels) } }.sorted().prefix(limit))
     }
 
-    package func labelNames(_ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [String] {
-        Set(try labelSets(signal, selectors, range: range, context: context).flatMap { $0.pairs.map(\.name) }).sorted {
-            $0.utf8.lexicographicallyPrecedes($1.utf8)
-        }
+    package func labelNames(
+        _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
+    ) throws(ObsError) -> [String] {
+        first(limit, try labelSets(signal, selectors, range: range, context: context).flatMap { $0.pairs.map(\.name) })
     }
 
-    package func labelValues(_ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError)
-        -> [String]
-    {
-        Set(try labelSets(signal, selectors, range: range, context: context).compactMap { $0[name] }).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    package func labelValues(
+        _ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
+    ) throws(ObsError) -> [String] {
+        first(limit, try labelSets(signal, selectors, range: range, context: context).compactMap { $0[name] })
+    }
+
+    private func first(_ limit: Int, _ texts: [String]) -> [String] {
+        Array(Set(texts).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }.prefix(limit))
     }
 
     package func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError) {
