@@ -4,7 +4,7 @@ package import ObsCore
 /// Sets of unsigned integers in Roaring's portable form (github.com/RoaringBitmap/RoaringFormatSpec), runs as runs: small where neighbours are in the set
 /// together, and as quick to read as it is small.
 ///
-/// Written by CRoaring, read by the few lines below: they set bits where the bytes lie, without a bitmap in between, and believe nothing. CRoaring 0.2.66 has a
+/// Written by CRoaring, read by the lines below: they set bits where the bytes lie, without a bitmap in between, and believe nothing. CRoaring 0.2.66 has a
 /// "safe" deserialiser that checks lengths only; of a run that leaves its container it then writes past the container's end (docs/adr/004-postings.md).
 package enum RoaringCodec {
     private static let cookieWithoutRuns: UInt32 = 12346

@@ -2,8 +2,9 @@
 //
 // Nothing of it is made while data comes in: writers pay nothing for it. A query that needs it indexes what has come since the last such query, a label at a
 // time: a label is interned once (its bytes stay where the series table has them), and a series' label is an entry of eight bytes, chained to the one before with
-// the same label. So a posting list is a walk from the newest series back, and labels of one name are a chain too. It takes some 100 bytes a series with ten
-// labels, in an arena of its own that goes with the generation.
+// the same label. So a posting list is a walk from the newest series back, and labels of one name are a chain too. It lies in an arena of its own that goes with
+// the generation: 80 bytes for a series of ten labels, and 40 more for each label that no other series has (204 bytes measured on the cardinality benchmark, where
+// three labels are so).
 
 internal import ObsCore
 internal import ObsEncoding
