@@ -98,22 +98,23 @@ final class ScrapeManagerTests: XCTestCase {
 
     func testAnAnswerThatFindsNoMemoryFailsItsScrape() throws {
         let memory = MemoryBudget(MemoryShares(ceilingBytes: 64 << 20)).ingest
-        let size = Mutex(memory.bytesMax)
+        let large = Array("# ".utf8) + [UInt8](repeating: UInt8(ascii: "x"), count: memory.bytesMax) + Array("\nm 1\n".utf8)
+        let isLarge = Mutex(true)
         let server = try HTTPServer(HTTPServerConfiguration(name: "test", address: "127.0.0.1:0")) { _, responder in
-            let comment = "# " + String(repeating: "x", count: size.withLock { $0 }) + "\nm 1\n"
-            responder.send(HTTPResponse(status: 200, headers: [("Content-Type", "text/plain; version=0.0.4")], body: Array(comment.utf8)))
+            let body = isLarge.withLock { $0 } ? large : Array("m 1\n".utf8)
+            responder.send(HTTPResponse(status: 200, headers: [("Content-Type", "text/plain; version=0.0.4")], body: body))
         }
         defer { server.stop(drainMillis: 100) }
         let sink = CollectingSink()
         let manager = ScrapeManager(sink: sink, memory: memory)
-        manager.apply(try configurations("scrape_configs: [{job_name: j, scrape_interval: 200ms, static_configs: [{targets: ['\(server.address)']}]}]"))
+        manager.apply(try configurations("scrape_configs: [{job_name: j, scrape_interval: 2s, static_configs: [{targets: ['\(server.address)']}]}]"))
         manager.start()
         XCTAssertNotNil(sink.wait("up") { $0 == 0 })
         let deadline = Date().addingTimeInterval(20)
         while manager.status().active.first?.lastError.isEmpty ?? true, Date() < deadline { usleep(10_000) }
         let error = manager.status().active.first?.lastError ?? ""
         XCTAssert(error.contains("memory for ingest"), error)
-        size.withLock { $0 = 10 }
+        isLarge.withLock { $0 = false }
         XCTAssertNotNil(sink.wait("up") { $0 == 1 })
         manager.stop()
         XCTAssertEqual(memory.usedBytes, 0)
