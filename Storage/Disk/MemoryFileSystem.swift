@@ -225,8 +225,10 @@ package final class MemoryFileSystem: FileSystem {
 
     package func syncDirectory(_ path: String) throws(ObsError) {
         try change { state in
-            for name in Set(state.names.keys).union(state.durableNames.keys) where DiskLayout.folder(of: name) == path {
-                state.durableNames[name] = state.names[name]
+            for name in Set(state.names.keys).union(state.durableNames.keys) where name.hasPrefix(path + "/") {
+                let folder = DiskLayout.folder(of: name)
+                // With a folder that is gone for good, so is what was in it.
+                if folder == path || state.names[name] == nil && !state.folders.contains(folder) { state.durableNames[name] = state.names[name] }
             }
         }
     }
