@@ -17,7 +17,7 @@ final class SimulationTests: XCTestCase {
         let only = setting("OBS_SIM_SEED")
         let first = only ?? 1
         var tally: [String: Int] = [:]
-        for seed in first..<first + (only == nil ? setting("OBS_SIM_RUNS") ?? 20 : 1) {
+        for seed in first..<first + (only == nil ? setting("OBS_SIM_RUNS") ?? 16 : 1) {
             var simulation: Simulation?
             do {
                 simulation = try Simulation(seed: seed)

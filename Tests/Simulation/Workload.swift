@@ -237,6 +237,7 @@ struct Workload {
         func some(_ prefix: String) -> String { "\(prefix)\(Int.random(in: 0..<3, using: &random))" }
         let isNegated = Int.random(in: 0..<5, using: &random) == 0
         switch (signal, Int.random(in: 0..<3, using: &random)) {
+        case (_, 0) where Int.random(in: 0..<4, using: &random) == 0: return Deletion.Match(name: "service", isNegated: true, values: ["nobody"])
         case (.metrics, 0): return Deletion.Match(name: "host", isNegated: isNegated, values: [some("h")])
         case (.metrics, 1): return Deletion.Match(name: "extra", isNegated: isNegated, values: [""])
         case (.metrics, _): return Deletion.Match(name: "__name__", isNegated: isNegated, values: [some("m"), "m5"])
