@@ -112,6 +112,14 @@ package final class MemoryAccount: Sendable {
         return false
     }
 
+    /// Takes bytes past this account's own bound when as many are left to all others besides: for work that must go on and cannot be made smaller.
+    package func borrow(_ bytes: Int) -> Bool {
+        guard pool.reserve(2 * bytes) else { return false }
+        pool.hold(-bytes)
+        used.wrappingAdd(bytes, ordering: .relaxed)
+        return true
+    }
+
     /// Whether `bytes` more would be within this account's own bound now.
     package func hasRoom(for bytes: Int) -> Bool { bytes <= bytesMax - usedBytes }
 

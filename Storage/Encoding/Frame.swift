@@ -63,6 +63,14 @@ package enum Frame {
         return cursor.position + stored
     }
 
+    /// Bytes of content of the frame that begins with `head`, likewise.
+    package static func contentBytes(head: UnsafeRawBufferPointer) throws(ObsError) -> Int {
+        var cursor = ByteCursor(head)
+        _ = try cursor.u64()
+        _ = try cursor.u8()
+        return try cursor.count(max: rawBytesMax)
+    }
+
     /// Takes one frame, checks it, gives its content.
     package static func read(_ cursor: inout ByteCursor) throws(ObsError) -> [UInt8] {
         let opened = try open(&cursor)

@@ -4,6 +4,9 @@
 // span days share another, whatever days they hold, so that late data over fifty years does not make twenty thousand files. The level of a segment is how
 // often its rows were merged, so levels bound what is written for each byte that came in: metrics twice, events once. Only crumbs are merged further: what
 // that costs is small, and without it a trickle would never stop making files.
+//
+// A day that is over gets a last merge of what levels allow to be written again, so that it ends as few segments as their size allows. For events, which are
+// written again once, that is all of it unless there is much: a day waits for its end or for as many segments as one merge takes.
 
 internal import ObsCore
 internal import ObsSegment
@@ -19,18 +22,20 @@ package struct MergePolicy: Sendable {
     package var patienceMillis: Int64 = millisPerDay
     /// Merges of so many segments are worth it, whatever else is said: a test wants them early.
     package var fanInMax = Int.max
+    /// How long after its end a day is over: until then its last data is in memory or comes late.
+    package var latenessMillis: Int64 = 3 * 3_600_000
     /// A single day with less than this shares its segments with other days.
     package var dayBytesMin: Int64 = 1 << 20
 
     package init() {}
 
-    /// How many segments of a level make a merge worth it, and whether only crumbs count.
-    private func fanIn(_ signal: Signal, level: Int) -> (count: Int, isCrumbsOnly: Bool) {
-        switch (signal, level) {
-        case (.metrics, 0...1): (min(4, fanInMax), false)
-        case (_, 0): (min(8, fanInMax), false)
-        default: (min(16, fanInMax), true)
-        }
+    /// How often what came in is written again: up to here segments are merged whatever their size.
+    private static func levelMax(_ signal: Signal) -> Int { signal == .metrics ? 2 : 1 }
+
+    /// How many segments of a lane make a merge worth it, and whether only crumbs count.
+    private func fanIn(_ signal: Signal, _ lane: Lane) -> (count: Int, isCrumbsOnly: Bool) {
+        guard lane.level < Self.levelMax(signal) else { return (min(16, fanInMax), true) }
+        return (min(signal == .metrics ? 4 : lane.day == nil ? 8 : 16, fanInMax), false)
     }
 
     private struct Lane: Hashable {
@@ -40,14 +45,44 @@ package struct MergePolicy: Sendable {
     }
 
     /// The next merge.
-    /// - Parameter segments: of one tenant and signal, oldest first.
+    /// - Parameters:
+    ///   - segments: of one tenant and signal, oldest first.
+    ///   - nowNanos: wall clock; nil when no day is over.
     /// - Returns: indices of the segments, ascending; nil when nothing is due.
-    func next(_ segments: [SegmentInfo]) -> [Int]? {
+    func next(_ segments: [SegmentInfo], nowNanos: Int64? = nil) -> [Int]? {
         var lanes: [Lane: [Int]] = [:]
         for (index, segment) in segments.enumerated() { lanes[lane(segment), default: []].append(index) }
         // Lower levels first: they are the most files. Then by day, so that the choice does not depend on the order of a dictionary.
         for lane in lanes.keys.sorted(by: { ($0.level, $0.day ?? .min) < ($1.level, $1.day ?? .min) }) {
-            if let choice = choose(lanes[lane] ?? [], level: lane.level, segments) { return choice }
+            let indices = lanes[lane] ?? []
+            guard let first = indices.first else { continue }
+            let (count, isCrumbsOnly) = fanIn(segments[first].signal, lane)
+            let fitting = isCrumbsOnly ? indices.filter { segments[$0].bytes < crumbBytesMax } : indices
+            if let choice = choose(fitting, from: count, to: 2 * count, segments) { return choice }
+        }
+        return nowNanos.flatMap { last(lanes, segments, nowNanos: $0) }
+    }
+
+    /// The last merge of a day that is over.
+    private func last(_ lanes: [Lane: [Int]], _ segments: [SegmentInfo], nowNanos: Int64) -> [Int]? {
+        let today = Int(floorDivide(nowNanos / nanosPerMilli - latenessMillis, millisPerDay))
+        var days: [Int: [Int]] = [:]
+        for (lane, indices) in lanes {
+            guard let day = lane.day, day < today, lane.level < Self.levelMax(segments[indices[0]].signal) else { continue }
+            days[day, default: []] += indices
+        }
+        for day in days.keys.sorted() {
+            if let choice = choose((days[day] ?? []).sorted(), from: 2, to: inputsMax, segments) { return choice }
+        }
+        return nil
+    }
+
+    /// A part of a choice, when there is no memory for all of it; nil when it has no parts.
+    func part(of choice: [Int], _ segments: [SegmentInfo]) -> [Int]? {
+        var length = choice.count / 2
+        while length >= 2 {
+            if let part = closed(Array(choice.prefix(length)), segments), part.count < choice.count { return part }
+            length /= 2
         }
         return nil
     }
@@ -59,17 +94,14 @@ package struct MergePolicy: Sendable {
         return Lane(day: isShared ? nil : day(segment.minTime), level: segment.level)
     }
 
-    /// The oldest run of a lane that is long enough and not too big.
-    private func choose(_ lane: [Int], level: Int, _ segments: [SegmentInfo]) -> [Int]? {
-        guard let first = lane.first else { return nil }
-        let (count, isCrumbsOnly) = fanIn(segments[first].signal, level: level)
-        let fitting = isCrumbsOnly ? lane.filter { segments[$0].bytes < crumbBytesMax } : lane
+    /// The oldest run that is long enough and not too big.
+    private func choose(_ fitting: [Int], from count: Int, to countMax: Int, _ segments: [SegmentInfo]) -> [Int]? {
         guard fitting.count >= count else { return nil }
         for start in 0...(fitting.count - count) {
             var run: [Int] = []
             var bytes: Int64 = 0
             for index in fitting[start...] {
-                guard run.count < min(inputsMax, 2 * count), bytes + segments[index].bytes <= bytesMax else { break }
+                guard run.count < min(inputsMax, countMax), bytes + segments[index].bytes <= bytesMax else { break }
                 run.append(index)
                 bytes += segments[index].bytes
             }

@@ -74,15 +74,28 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
     private func mergeNext() throws(ObsError) -> Bool {
         let result: Result<Bool, ObsError> = turn.read { _ in
             do throws(ObsError) {
+                var refusal: ObsError?
                 for segments in store.settledSegments() {
-                    if state.read({ $0.isStopping || $0.isOff }) { break }
-                    guard let choice = shared.configuration.merge.next(segments.map(\.info)) else { continue }
-                    // Both the inputs and the output are there for a while.
-                    guard shared.gate.hasRoom(choice.reduce(0) { $0 + segments[$1].info.bytes }) else { continue }
-                    try run(choice.map { segments[$0] })
-                    return .success(true)
+                    let infos = segments.map(\.info)
+                    var choice = shared.configuration.merge.next(infos, nowNanos: shared.clock.nowNanos())
+                    while let chosen = choice {
+                        if state.read({ $0.isStopping || $0.isOff }) { return .success(false) }
+                        // Both the inputs and the output are there for a while.
+                        guard shared.gate.hasRoom(chosen.reduce(0) { $0 + segments[$1].info.bytes }) else { break }
+                        let part = shared.configuration.merge.part(of: chosen, infos)
+                        do throws(ObsError) {
+                            try run(chosen.map { segments[$0] }, mayBorrow: part == nil)
+                            return .success(true)
+                        } catch {
+                            guard error.code == .throttled else { throw error }
+                            refusal = error
+                            choice = part
+                        }
+                    }
                 }
-                return .success(try rewriteNext(patienceMillis: shared.configuration.merge.patienceMillis))
+                if try rewriteNext(patienceMillis: shared.configuration.merge.patienceMillis) { return .success(true) }
+                if let refusal { throw refusal }
+                return .success(false)
             } catch { return .failure(error) }
         }
         return try result.get()
@@ -95,24 +108,24 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
         var next = try store.nextPast(segments, patienceMillis: patienceMillis)
         if next == nil { next = try store.nextDeleted(segments, patienceMillis: patienceMillis) }
         guard let next else { return false }
-        try run([next])
+        try run([next], mayBorrow: true)
         return true
     }
 
-    private func run(_ segments: [SegmentHandle<Head.Reader>]) throws(ObsError) {
+    /// - Parameter mayBorrow: whether memory that nobody has now may be taken past the share of flushes and merges, when that is not enough.
+    /// - Throws: `.throttled` when there is not enough memory for these segments together.
+    private func run(_ segments: [SegmentHandle<Head.Reader>], mayBorrow: Bool) throws(ObsError) {
         let tenant = segments[0].info.tenant
         let version = filter.version(tenant, Head.signal)
         let inputs = segments.map { MergeInput(info: $0.info, path: $0.path, mask: filter.mask(of: $0.info)) }
         let draft = draft(inputs.map(\.info))
         let path = shared.layout.segment(tenant, Head.signal, day: inputs.map(\.info.day).min() ?? 0, id: draft.id)
-        // Decoded blocks of each input, and those in the making.
-        let workBytes = inputs.reduce(0) { $0 + Int(min($1.info.bytes * 4, 5 << 20)) }
-        let memory = shared.configuration.limits.memory.segments
-        memory.hold(workBytes)
-        defer { memory.release(workBytes) }
+        let memory = MergeMemory(shared.configuration.limits.memory.segments, mayBorrow: mayBorrow)
         let merged: SegmentInfo?
         do throws(ObsError) {
-            merged = try Head.merge(inputs, shared.fileSystem, path: path, draft: draft, check: { () throws(ObsError) in try self.check() })
+            merged = try Head.merge(
+                inputs, shared.fileSystem, path: path, draft: draft, check: { () throws(ObsError) in try self.check() },
+                grow: { (bytes: Int) throws(ObsError) in try memory.grow(bytes) })
         } catch {
             // The output may have had its name already: it must be gone for certain before its inputs are merged otherwise.
             settle([path])
@@ -163,5 +176,26 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
         state.read { $0.isOff = true }
         DiagnosticLog.error(
             "cannot clean up after a merge; no more merges until the next start", [("signal", Head.signal.rawValue), ("error", error.description)])
+    }
+}
+
+/// What a merge has of the memory for flushes and merges; it goes back with the object.
+private final class MergeMemory {
+    private let account: MemoryAccount
+    private let mayBorrow: Bool
+    private var heldBytes = 0
+
+    init(_ account: MemoryAccount, mayBorrow: Bool) {
+        self.account = account
+        self.mayBorrow = mayBorrow
+    }
+
+    deinit { account.release(heldBytes) }
+
+    func grow(_ bytes: Int) throws(ObsError) {
+        guard account.reserve(bytes) || mayBorrow && account.borrow(bytes) else {
+            throw ObsError(.throttled, "a merge waits for memory: \(account.refusalReason(bytes))", retryAfterSeconds: 60)
+        }
+        heldBytes += bytes
     }
 }

@@ -14,95 +14,50 @@ struct MergeInput {
 /// A head whose segments can be merged.
 protocol MergeableHead: FlushableHead {
     /// Writes the rows of the inputs, oldest first, as one segment; nil when none is left.
-    /// - Parameter check: called now and then; throws when the merge is to end.
+    /// - Parameters:
+    ///   - check: called now and then; throws when the merge is to end.
+    ///   - grow: told of memory before it is taken; throws when there is none.
     static func merge(
-        _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void
+        _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void,
+        grow: @escaping (Int) throws(ObsError) -> Void
     ) throws(ObsError) -> SegmentInfo?
 }
 
-/// Decoded blocks of one input: enough for the one it is at, and nothing is taken from the queries' cache.
-private let inputCacheBytes = 4 << 20
-
 extension MetricHead: MergeableHead {
-    /// Series of one input, in label order.
-    private final class Cursor {
-        let input: MergeInput
-        private let reader: MetricSegmentReader
-        private var ordinal = -1
-        private(set) var labels: Labels?
-
-        init(_ input: MergeInput, _ fileSystem: any FileSystem) throws(ObsError) {
-            self.input = input
-            reader = try MetricSegmentReader.open(fileSystem, input.path, cache: BlockCache(bytesMax: inputCacheBytes))
-            try advance()
-        }
-
-        func advance() throws(ObsError) {
-            ordinal += 1
-            let before = labels
-            labels = ordinal < reader.seriesCount ? try reader.labels(ordinal) : nil
-            if let before, let labels, Labels.compare(before, labels) >= 0 {
-                throw ObsError(.corrupt, "series of a segment are out of order", place: "\(input.path):0")
-            }
-        }
-
-        /// Without the deleted ones.
-        func samples() throws(ObsError) -> (times: [Int64], values: [Double]) {
-            let samples = try reader.samples(ordinal, range: .min ... .max)
-            guard !input.mask.isEmpty, let deleted = labels?.bytes.withUnsafeBytes({ input.mask.deletedTimes(labels: $0) }), !deleted.isEmpty else {
-                return samples
-            }
-            var kept: (times: [Int64], values: [Double]) = ([], [])
-            for (time, value) in zip(samples.times, samples.values) where !deleted.contains(where: { $0.contains(time) }) {
-                kept.times.append(time)
-                kept.values.append(value)
-            }
-            return kept
-        }
-    }
-
     static func merge(
-        _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void
+        _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void,
+        grow: @escaping (Int) throws(ObsError) -> Void
     ) throws(ObsError) -> SegmentInfo? {
-        var cursors: [Cursor] = []
-        for input in inputs { cursors.append(try Cursor(input, fileSystem)) }
-        let writer = try MetricSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
-        do throws(ObsError) {
-            var isEmpty = true
-            while let labels = cursors.compactMap(\.labels).min(by: { Labels.compare($0, $1) < 0 }) {
-                try check()
-                var merged: (times: [Int64], values: [Double]) = ([], [])
-                for cursor in cursors where cursor.labels == labels {
-                    merged = mergeSamples(merged, try cursor.samples())
-                    try cursor.advance()
-                }
-                if merged.times.isEmpty { continue }
-                try writer.add(labels: labels, times: merged.times, values: merged.values)
-                isEmpty = false
-            }
-            guard !isEmpty else {
-                writer.abandon()
-                return nil
-            }
-            return try writer.finish()
-        } catch {
-            writer.abandon()
-            throw error
-        }
+        let deleted = inputs.map { input -> MetricSegmentMerge.Deleted? in input.mask.isEmpty ? nil : { input.mask.deletedTimes(labels: $0) } }
+        let merge = try MetricSegmentMerge(inputs.map(\.path), fileSystem, deleted: deleted, check: check, grow: grow)
+        return try merge.write(fileSystem, path: path, draft: draft)
     }
 }
 
+/// A block of events in the making, and its columns while they are encoded.
+private func eventOutputBytes(_ inputs: [MergeInput]) -> Int { Int(min(Int64(4 * SegmentLimits.blockBytesMax), inputs.reduce(0) { $0 + $1.info.bytes } * 16)) }
+
 extension LogHead: MergeableHead {
     static func merge(
-        _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void
+        _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void,
+        grow: @escaping (Int) throws(ObsError) -> Void
     ) throws(ObsError) -> SegmentInfo? {
         var readers: [LogSegmentReader] = []
-        for input in inputs { readers.append(try LogSegmentReader.open(fileSystem, input.path)) }
+        try grow(eventOutputBytes(inputs))
+        for input in inputs {
+            readers.append(try LogSegmentReader.open(fileSystem, input.path))
+            try grow(readers[readers.count - 1].streams.reduce(0) { $0 + $1.bytes.count + 48 })
+        }
         let ranks = try ranks(readers, inputs)
-        let cursors = inputs.indices.map { LogCursor(inputs[$0], readers[$0], ranks: ranks[$0]) }
+        let cursors = inputs.indices.map { LogCursor(inputs[$0], readers[$0], ranks: ranks[$0], grow: grow) }
         let writer = try LogSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
-            var merge = EventMerge(cursors, check: check) { (batches: [LogBatch], rows: [RowPlace]) throws(ObsError) in try writer.add(batches, rows: rows) }
+            var merge = EventMerge(
+                cursors, check: check, write: { (batches: [LogBatch], rows: [RowPlace]) throws(ObsError) in try writer.add(batches, rows: rows) },
+                copy: { (cursor: LogCursor) throws(ObsError) in
+                    let last = cursor.key(cursor.rowCount - 1)
+                    try writer.copy(block: cursor.block, of: cursor.reader, last: (last.time, last.arrival))
+                })
             if try merge.run() > 0 { return try writer.finish() }
             writer.abandon()
             return nil
@@ -138,13 +93,21 @@ extension LogHead: MergeableHead {
 
 extension SpanHead: MergeableHead {
     static func merge(
-        _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void
+        _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void,
+        grow: @escaping (Int) throws(ObsError) -> Void
     ) throws(ObsError) -> SegmentInfo? {
         var cursors: [SpanCursor] = []
-        for input in inputs { cursors.append(SpanCursor(input, try SpanSegmentReader.open(fileSystem, input.path, cache: BlockCache(bytesMax: 0)))) }
+        try grow(eventOutputBytes(inputs))
+        for input in inputs {
+            cursors.append(SpanCursor(input, try SpanSegmentReader.open(fileSystem, input.path, cache: BlockCache(bytesMax: 0)), grow: grow))
+        }
         let writer = try SpanSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
-            var merge = EventMerge(cursors, check: check) { (batches: [SpanBatch], rows: [RowPlace]) throws(ObsError) in try writer.add(batches, rows: rows) }
+            var merge = EventMerge(
+                cursors, check: check, write: { (batches: [SpanBatch], rows: [RowPlace]) throws(ObsError) in try writer.add(batches, rows: rows) },
+                copy: { (cursor: SpanCursor) throws(ObsError) in
+                    try writer.copy(block: cursor.block, of: cursor.reader, lastStart: cursor.key(cursor.rowCount - 1).start)
+                })
             if try merge.run() > 0 { return try writer.finish() }
             writer.abandon()
             return nil

@@ -19,18 +19,28 @@ struct ChunkBlockBuilder {
     private var data: [UInt8] = []
     private var lengths: [Int] = []
     private var samples = 0
+    /// Number of the block in the making; blocks copied meanwhile have those after it.
+    private var number = 0
     private(set) var places: [FramePlace] = []
 
-    var next: ColumnPlace { ColumnPlace(block: places.count, index: lengths.count) }
-
     mutating func append(samples count: Int, _ encode: (inout [UInt8]) -> Void, to file: SegmentFileWriter) throws(ObsError) -> ColumnPlace {
-        let place = next
+        if lengths.isEmpty {
+            number = places.count
+            places.append(.none)
+        }
+        let place = ColumnPlace(block: number, index: lengths.count)
         let start = data.count
         encode(&data)
         lengths.append(data.count - start)
         samples += count
         if samples >= SegmentLimits.blockSamplesMax || lengths.count >= SegmentLimits.blockChunksMax { try flush(to: file) }
         return place
+    }
+
+    /// Takes a block of another segment over as it is; returns its number.
+    mutating func copy(_ frames: (bytes: [UInt8], checksums: [UInt64]), to file: SegmentFileWriter) throws(ObsError) -> Int {
+        places.append(try file.append(frames))
+        return places.count - 1
     }
 
     mutating func flush(to file: SegmentFileWriter) throws(ObsError) {
@@ -40,7 +50,7 @@ struct ChunkBlockBuilder {
         content.appendVarint(UInt64(lengths.count))
         for length in lengths { content.appendVarint(UInt64(length)) }
         content.append(contentsOf: data)
-        places.append(try file.append(content))
+        places[number] = try file.append(content)
         data.removeAll(keepingCapacity: true)
         lengths.removeAll(keepingCapacity: true)
         samples = 0

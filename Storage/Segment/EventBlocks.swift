@@ -39,6 +39,30 @@ struct EventBlockPlaces: Sendable {
     }
 }
 
+extension EventBlockPlaces {
+    /// Blocks from this size on are copied by a merge, where nothing comes between their rows; smaller ones are joined with others.
+    func isBig(rows: Int) -> Bool { rows >= SegmentLimits.blockRowsMax / 2 || bytes >= SegmentLimits.blockBytesMax / 16 }
+}
+
+extension SegmentFile {
+    /// All frames of a block as they lie.
+    func frames(_ places: EventBlockPlaces) throws(ObsError) -> (bytes: [UInt8], checksums: [UInt64]) {
+        guard places.bytes > 0 else { return ([], []) }
+        let found = try frames(at: FramePlace(offset: places.offset, length: places.bytes))
+        guard found.checksums.count == places.lengths.filter({ $0 > 0 }).count else {
+            throw ObsError(.corrupt, "frames of a block are not those of the block index", place: "\(path):\(places.offset)")
+        }
+        return found
+    }
+
+    /// Bytes of a block's columns when decompressed.
+    func contentBytes(_ places: EventBlockPlaces) throws(ObsError) -> Int {
+        var bytes = 0
+        for column in places.lengths.indices where places.lengths[column] > 0 { bytes += try contentBytes(places.place(column)) }
+        return bytes
+    }
+}
+
 /// Writes the columns of one block, in column order.
 struct EventBlockWriter {
     let file: SegmentFileWriter

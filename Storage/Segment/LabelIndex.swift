@@ -164,12 +164,17 @@ final class LabelIndex: Sendable {
 
     private func values(_ page: Page) throws(ObsError) -> Values {
         try file.cached(page.valuesPlace) { () throws(ObsError) -> (value: Values, bytes: Int) in
-            let values = try file.decode(page.valuesPlace) { (cursor: inout ByteCursor) throws(ObsError) -> Values in
-                var bytes: [UInt8] = []
-                let ranges = try cursor.frontCoded(count: page.values, into: &bytes)
-                return Values(bytes: bytes, ranges: ranges)
-            }
+            let values = try readValues(page)
             return (values, values.bytes.count + values.ranges.count * 8)
+        }
+    }
+
+    /// Reads a page past the cache.
+    func readValues(_ page: Page) throws(ObsError) -> Values {
+        try file.decode(page.valuesPlace) { (cursor: inout ByteCursor) throws(ObsError) -> Values in
+            var bytes: [UInt8] = []
+            let ranges = try cursor.frontCoded(count: page.values, into: &bytes)
+            return Values(bytes: bytes, ranges: ranges)
         }
     }
 }

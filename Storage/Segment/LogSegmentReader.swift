@@ -25,6 +25,7 @@ package struct LogBlockInfo: Sendable {
     package var lastStream: Int
     /// On disk.
     package var bytes: Int { places.bytes }
+    package var isBig: Bool { places.isBig(rows: rows) }
     var places: EventBlockPlaces
 }
 
@@ -71,14 +72,36 @@ package final class LogSegmentReader: Sendable {
     /// A block as a batch, rows in (stream labels, time, arrival) order. Its `streams` are those of the block.
     /// - Throws: `.corrupt` with place `file:offset`.
     package func read(block number: Int, columns: LogColumns = .all) throws(ObsError) -> LogBatch {
+        var batch = try readKeys(block: number)
+        try readRest(block: number, columns: columns, into: &batch)
+        return batch
+    }
+
+    /// What rows are ordered and told apart by: stream, time, arrival, flags. The other columns come with `readRest`.
+    package func readKeys(block number: Int) throws(ObsError) -> LogBatch {
+        let info = blocks[number]
+        let reader = EventBlockReader(file: file, places: info.places, rows: info.rows)
+        var batch = LogBatch()
+        batch.timeNanos = try reader.integers(LogColumn.time.rawValue, as: Int64.self)
+        batch.stream = try reader.integers(LogColumn.stream.rawValue, as: UInt32.self)
+        batch.flags = try reader.integers(LogColumn.flags.rawValue, as: UInt8.self).map { LogBatch.RowFlags(rawValue: $0) }
+        batch.arrival = try reader.integers(LogColumn.arrival.rawValue, as: UInt64.self)
+        // A block that was copied from another segment counts its streams as they were there.
+        let base = batch.stream[0]
+        for row in 0..<info.rows { batch.stream[row] &-= base }
+        try check(batch, info)
+        for stream in info.firstStream...info.lastStream { batch.streams.append(batch.bytes.intern(streams[stream].bytes)) }
+        return batch
+    }
+
+    /// Adds columns to what `readKeys` gave.
+    package func readRest(block number: Int, columns: LogColumns = .all, into batch: inout LogBatch) throws(ObsError) {
         let info = blocks[number]
         let reader = EventBlockReader(file: file, places: info.places, rows: info.rows)
         let rows = info.rows
-        var batch = LogBatch()
         for column in LogColumn.allCases {
             switch column {
-            case .time: batch.timeNanos = try reader.integers(column.rawValue, as: Int64.self)
-            case .stream: batch.stream = try reader.integers(column.rawValue, as: UInt32.self)
+            case .time, .stream, .flags, .arrival: break
             case .severity:
                 batch.severity = columns.contains(.severity) ? try reader.integers(column.rawValue, as: UInt8.self) : .init(repeating: 0, count: rows)
             case .line: batch.line = columns.contains(.line) ? try reader.strings(column.rawValue, into: &batch.bytes) : .init(repeating: .empty, count: rows)
@@ -102,19 +125,20 @@ package final class LogSegmentReader: Sendable {
                 } else {
                     batch.scope = .init(repeating: 0, count: rows)
                 }
-            case .flags: batch.flags = try reader.integers(column.rawValue, as: UInt8.self).map { LogBatch.RowFlags(rawValue: $0) }
-            case .arrival: batch.arrival = try reader.integers(column.rawValue, as: UInt64.self)
             }
         }
-        try check(batch, info)
-        for stream in info.firstStream...info.lastStream { batch.streams.append(batch.bytes.intern(streams[stream].bytes)) }
-        for row in 0..<rows { batch.stream[row] -= UInt32(info.firstStream) }
-        return batch
     }
+
+    /// Memory a decoded block takes, about.
+    package func memoryBytes(block number: Int) throws(ObsError) -> Int {
+        try blocks[number].rows * 72 + file.contentBytes(blocks[number].places)
+    }
+
+    func frames(block number: Int) throws(ObsError) -> (bytes: [UInt8], checksums: [UInt64]) { try file.frames(blocks[number].places) }
 
     /// The writer's promises, from the other side.
     private func check(_ batch: LogBatch, _ info: LogBlockInfo) throws(ObsError) {
-        var isRight = Int(batch.stream[0]) == info.firstStream && Int(batch.stream[info.rows - 1]) == info.lastStream
+        var isRight = Int(batch.stream[info.rows - 1]) == info.lastStream - info.firstStream
         for row in 0..<info.rows {
             isRight = isRight && batch.timeNanos[row] >= info.minNanos && batch.timeNanos[row] <= info.maxNanos
             guard row > 0 else { continue }

@@ -63,6 +63,26 @@ package final class LogSegmentWriter {
         fetch(sources, places[pending...], textBytes: pendingBytes)
     }
 
+    /// Takes a block of another segment over, its bytes as they are. All its rows follow those that came before.
+    /// - Parameter last: time and arrival of its last row.
+    package func copy(block number: Int, of reader: LogSegmentReader, last: (time: Int64, arrival: UInt64)) throws(ObsError) {
+        try cut()
+        var info = reader.blocks[number]
+        let frames = try reader.frames(block: number)
+        for labels in reader.streams[info.firstStream...info.lastStream] {
+            let order = streams.last.map { last in last.withUnsafeBytes { last in labels.bytes.withUnsafeBytes { compareLabels(last, $0) } } } ?? -1
+            precondition(order < 0 || order == 0 && labels == reader.streams[info.firstStream], "BUG: a block copied out of stream order")
+            if order < 0 { streams.append(labels.bytes) }
+        }
+        // All streams between its first and its last are its own, so they follow each other here as they did there.
+        let lastStream = streams.count - 1
+        info.firstStream += lastStream - info.lastStream
+        info.lastStream = lastStream
+        info.places = EventBlockPlaces(offset: frames.bytes.isEmpty ? 0 : try file.append(frames).offset, lengths: info.places.lengths)
+        note(info)
+        self.last = last
+    }
+
     package func finish() throws(ObsError) -> SegmentInfo {
         try cut()
         let streamTable = try file.append(encodedStreams())
@@ -121,20 +141,27 @@ package final class LogSegmentWriter {
     /// Writes the block in the making and begins the next.
     private func cut() throws(ObsError) {
         guard let low = block.timeNanos.min(), let high = block.timeNanos.max() else { return }
-        let places = try writeColumns()
-        index.appendVarint(UInt64(block.count))
-        index.appendZigzag(low)
-        index.appendZigzag(high)
-        index.appendVarint(UInt64(block.stream[0]))
-        index.appendVarint(UInt64(block.stream[block.count - 1]))
-        places.append(to: &index)
-        blockCount += 1
-        rows += Int64(block.count)
-        minTime = min(minTime, low)
-        maxTime = max(maxTime, high)
+        note(
+            LogBlockInfo(
+                rows: block.count, minNanos: low, maxNanos: high, firstStream: Int(block.stream[0]), lastStream: Int(block.stream[block.count - 1]),
+                places: try writeColumns()))
         block = LogBatch()
         resources = BlockTable()
         scopes = BlockTable()
+    }
+
+    /// Enters a written block in the index.
+    private func note(_ info: LogBlockInfo) {
+        index.appendVarint(UInt64(info.rows))
+        index.appendZigzag(info.minNanos)
+        index.appendZigzag(info.maxNanos)
+        index.appendVarint(UInt64(info.firstStream))
+        index.appendVarint(UInt64(info.lastStream))
+        info.places.append(to: &index)
+        blockCount += 1
+        rows += Int64(info.rows)
+        minTime = min(minTime, info.minNanos)
+        maxTime = max(maxTime, info.maxNanos)
     }
 
     private func writeColumns() throws(ObsError) -> EventBlockPlaces {

@@ -9,9 +9,9 @@ package import ObsStore
 package final class MetricSegmentReader: Sendable {
     package var info: SegmentInfo { file.info }
     package var seriesCount: Int { table.seriesCount }
-    private let file: SegmentFile
-    private let index: LabelIndex
-    private let table: SeriesTable
+    let file: SegmentFile
+    let index: LabelIndex
+    let table: SeriesTable
     let timeBlocks: [FramePlace]
     let valueBlocks: [FramePlace]
 
@@ -61,9 +61,7 @@ package final class MetricSegmentReader: Sendable {
         var values: [Double] = []
         for chunk in try table.chunks(ordinal) where chunk.maxTime >= range.lowerBound && chunk.minTime <= range.upperBound {
             let chunkTimes = try self.times(chunk)
-            let chunkValues = try column(valueBlocks, chunk.values) { (cursor: inout ByteCursor) throws(ObsError) -> [Double] in
-                try FloatCodec.decode(&cursor, count: chunk.samples)
-            }
+            let chunkValues = try self.values(chunk)
             let first = chunk.minTime >= range.lowerBound ? 0 : lowerBound(chunkTimes, range.lowerBound)
             let end = chunk.maxTime <= range.upperBound ? chunkTimes.count : lowerBound(chunkTimes, range.upperBound + 1)
             guard first < end else { continue }
@@ -129,7 +127,7 @@ package final class MetricSegmentReader: Sendable {
         try index.forEachValue(found, where: { wanted[$0] }, body)
     }
 
-    private func times(_ chunk: Chunk) throws(ObsError) -> [Int64] {
+    func times(_ chunk: Chunk) throws(ObsError) -> [Int64] {
         let times = try column(timeBlocks, chunk.times) { (cursor: inout ByteCursor) throws(ObsError) -> [Int64] in
             try IntegerCodec.decode(&cursor, count: chunk.samples)
         }
@@ -138,6 +136,17 @@ package final class MetricSegmentReader: Sendable {
             throw ObsError(.corrupt, "times of a chunk are not those of the series table", place: file.path)
         }
         return times
+    }
+
+    func values(_ chunk: Chunk) throws(ObsError) -> [Double] {
+        try column(valueBlocks, chunk.values) { (cursor: inout ByteCursor) throws(ObsError) -> [Double] in
+            try FloatCodec.decode(&cursor, count: chunk.samples)
+        }
+    }
+
+    /// A column as it is encoded.
+    func encodedColumn(_ places: [FramePlace], _ at: ColumnPlace) throws(ObsError) -> [UInt8] {
+        try column(places, at) { (cursor: inout ByteCursor) throws(ObsError) -> [UInt8] in [UInt8](try cursor.take(cursor.remaining)) }
     }
 
     private func column<R>(_ places: [FramePlace], _ at: ColumnPlace, _ decode: (inout ByteCursor) throws(ObsError) -> R) throws(ObsError) -> R {

@@ -14,6 +14,8 @@ package final class MetricSegmentWriter {
     private var times = ChunkBlockBuilder()
     private var values = ChunkBlockBuilder()
     private var knownTimes = TimeColumnTable()
+    /// Of the series in work.
+    private var seriesChunks = 0
     private var lastLabels: [UInt8] = []
     private var rows: Int64 = 0
     private var minTime = Int64.max
@@ -38,7 +40,7 @@ package final class MetricSegmentWriter {
     /// Adds the samples of a series whose labels come with `finish(_:)`. At least one sample; else as `add(labels:times:values:)`.
     package func add(times: UnsafeBufferPointer<Int64>, values: UnsafeBufferPointer<Double>) throws(ObsError) {
         precondition(times.count == values.count, "BUG: \(times.count) times for \(values.count) values")
-        guard let first = times.first, let last = times.last else { return }
+        guard !times.isEmpty else { return }
         precondition(strictlyAscends(times), "BUG: samples written out of time order")
         var start = 0
         while start < times.count {
@@ -46,11 +48,7 @@ package final class MetricSegmentWriter {
             try addChunk(UnsafeBufferPointer(rebasing: times[range]), UnsafeBufferPointer(rebasing: values[range]))
             start = range.upperBound
         }
-        try table.endSeries(file)
-        series += 1
-        rows += Int64(times.count)
-        minTime = min(minTime, first)
-        maxTime = max(maxTime, last)
+        _ = try endSeries()
     }
 
     package func add(labels: Labels, times: [Int64], values: [Double]) throws(ObsError) {
@@ -86,7 +84,27 @@ package final class MetricSegmentWriter {
     /// Removes what was written.
     package func abandon() { file.abandon() }
 
-    private func addChunk(_ chunkTimes: UnsafeBufferPointer<Int64>, _ chunkValues: UnsafeBufferPointer<Double>) throws(ObsError) {
+    // MARK: A series chunk by chunk; its labels come with `finish(_:)`
+
+    /// A chunk whose columns are there already.
+    func add(_ chunk: Chunk) {
+        table.append(chunk)
+        seriesChunks += 1
+        rows += Int64(chunk.samples)
+        minTime = min(minTime, chunk.minTime)
+        maxTime = max(maxTime, chunk.maxTime)
+    }
+
+    /// False for a series without chunks, which is left out.
+    func endSeries() throws(ObsError) -> Bool {
+        guard seriesChunks > 0 else { return false }
+        try table.endSeries(file)
+        series += 1
+        seriesChunks = 0
+        return true
+    }
+
+    func addChunk(_ chunkTimes: UnsafeBufferPointer<Int64>, _ chunkValues: UnsafeBufferPointer<Double>) throws(ObsError) {
         let hash = hash64(UnsafeRawBufferPointer(chunkTimes))
         let timesPlace: ColumnPlace
         if let known = knownTimes.find(chunkTimes, hash: hash) {
@@ -96,9 +114,21 @@ package final class MetricSegmentWriter {
             knownTimes.remember(chunkTimes, hash: hash, at: timesPlace)
         }
         let valuesPlace = try values.append(samples: chunkValues.count, { FloatCodec.append(chunkValues, to: &$0) }, to: file)
-        table.append(
-            Chunk(
-                minTime: chunkTimes[0], maxTime: chunkTimes[chunkTimes.count - 1], samples: chunkTimes.count, times: timesPlace, values: valuesPlace))
+        add(Chunk(minTime: chunkTimes[0], maxTime: chunkTimes[chunkTimes.count - 1], samples: chunkTimes.count, times: timesPlace, values: valuesPlace))
+    }
+
+    // MARK: What another segment has, as it is encoded there
+
+    /// Takes a block over, its bytes as they are; returns its number.
+    func copyTimeBlock(_ frames: (bytes: [UInt8], checksums: [UInt64])) throws(ObsError) -> Int { try times.copy(frames, to: file) }
+    func copyValueBlock(_ frames: (bytes: [UInt8], checksums: [UInt64])) throws(ObsError) -> Int { try values.copy(frames, to: file) }
+
+    func copyTimes(_ column: [UInt8], samples: Int) throws(ObsError) -> ColumnPlace {
+        try times.append(samples: samples, { $0.append(contentsOf: column) }, to: file)
+    }
+
+    func copyValues(_ column: [UInt8], samples: Int) throws(ObsError) -> ColumnPlace {
+        try values.append(samples: samples, { $0.append(contentsOf: column) }, to: file)
     }
 
     /// `time blocks, then value blocks: varint count · offsets · lengths`.

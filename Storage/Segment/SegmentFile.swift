@@ -90,13 +90,38 @@ final class SegmentFile: Sendable {
         } catch { throw error.located("\(path):\(place.offset)") }
     }
 
+    /// Frames as they lie, back to back, each checked, and their checksums.
+    func frames(at place: FramePlace) throws(ObsError) -> (bytes: [UInt8], checksums: [UInt64]) {
+        let bytes = try raw(place)
+        do throws(ObsError) {
+            let checksums = try decoding(bytes) { (cursor: inout ByteCursor) throws(ObsError) -> [UInt64] in
+                var checksums: [UInt64] = []
+                while !cursor.isAtEnd { checksums.append(try Frame.check(&cursor)) }
+                return checksums
+            }
+            return (bytes, checksums)
+        } catch { throw error.located("\(path):\(place.offset)") }
+    }
+
+    /// Bytes of a frame's content, as its head says, unchecked.
+    func contentBytes(_ place: FramePlace) throws(ObsError) -> Int {
+        let head = try raw(FramePlace(offset: place.offset, length: min(place.length, Frame.headerBytesMax)))
+        do throws(ObsError) {
+            return try decoding(head) { (cursor: inout ByteCursor) throws(ObsError) -> Int in try Frame.contentBytes(head: cursor.bytes) }
+        } catch { throw error.located("\(path):\(place.offset)") }
+    }
+
     /// A frame's content, checked.
     func read(_ place: FramePlace) throws(ObsError) -> [UInt8] {
+        let bytes = try raw(place)
+        do throws(ObsError) { return try Frame.content(of: bytes) } catch { throw error.located("\(path):\(place.offset)") }
+    }
+
+    private func raw(_ place: FramePlace) throws(ObsError) -> [UInt8] {
         guard place.offset >= SegmentLayout.headerBytes, place.length <= dataEnd - place.offset else {
             throw ObsError(.corrupt, "frame outside the data", place: "\(path):\(place.offset)")
         }
-        let bytes = try file.read(at: place.offset, count: place.length)
-        do throws(ObsError) { return try Frame.content(of: bytes) } catch { throw error.located("\(path):\(place.offset)") }
+        return try file.read(at: place.offset, count: place.length)
     }
 
     /// What `make` decodes from the frame at `place`, from the cache if it is there. `bytes` says what the result holds.

@@ -46,6 +46,16 @@ final class SegmentFileWriter {
         return place
     }
 
+    /// Appends frames of another segment as they are; returns their place.
+    func append(_ frames: (bytes: [UInt8], checksums: [UInt64])) throws(ObsError) -> FramePlace {
+        precondition(isOpen, "BUG: segment \(path) written after its end")
+        let place = FramePlace(offset: written + buffer.count, length: frames.bytes.count)
+        buffer.append(contentsOf: frames.bytes)
+        for checksum in frames.checksums { contentHash = chain(contentHash, checksum) }
+        if buffer.count >= Self.bufferBytes { try flush() }
+        return place
+    }
+
     func finish(
         minTime: Int64, maxTime: Int64, rows: Int64, names: [String], services: [String], sections: [(SectionKind, FramePlace)]
     ) throws(ObsError) -> SegmentInfo {

@@ -12,8 +12,10 @@ internal import ObsHash
 /// Gathered by `append`, then `rank`ed once, then read. One thread.
 package final class SeriesLabels {
     private var gathered = LabelInterner()
-    /// Where each distinct label's bytes lie, by rank.
-    private var places: [LabelPlace] = []
+    /// Where each distinct label's value lies, by rank.
+    private var places: [ValuePlace] = []
+    /// Keeps the bytes of a dictionary made elsewhere.
+    private var copies: CopiedBytes?
     /// Labels of all series back to back, as ranks.
     private var labels: [UInt32] = []
     /// End of each series' labels.
@@ -30,6 +32,20 @@ package final class SeriesLabels {
 
     package init() {}
 
+    /// For series whose labels come ranked: their ranks are those of a dictionary.
+    /// - Parameters:
+    ///   - series: at most.
+    ///   - labels: at most, of all series together.
+    init(_ dictionary: LabelDictionary, series: Int, labels count: Int) {
+        names = dictionary.names
+        nameEnds = dictionary.nameEnds
+        places = dictionary.values
+        copies = dictionary.bytes
+        seriesCounts = [UInt32](repeating: 0, count: places.count)
+        labels.reserveCapacity(count)
+        ends.reserveCapacity(series)
+    }
+
     package var count: Int { ends.isEmpty ? gathered.ends.count : ends.count }
 
     /// Room for about as many series.
@@ -41,6 +57,39 @@ package final class SeriesLabels {
     ///   - stays: whether the bytes stay where they are for as long as this object lives; else they are copied.
     package func append(_ set: UnsafeRawBufferPointer, stays: Bool) { gathered.append(set, stays: stays) }
 
+    /// Adds a series by the ranks of its labels, ascending. Series come in order.
+    func append(ranks: ArraySlice<UInt32>) {
+        labels.append(contentsOf: ranks)
+        ends.append(UInt32(labels.count))
+        for rank in ranks { seriesCounts[Int(rank)] += 1 }
+    }
+
+    /// Takes labels that no series has out of the dictionary.
+    func dropUnused() {
+        guard seriesCounts.contains(0) else { return }
+        var ranks = [UInt32](repeating: 0, count: places.count)
+        var kept = 0
+        var keptNames: [[UInt8]] = []
+        var keptEnds: [Int] = []
+        for name in names.indices {
+            for rank in self.ranks(name) where seriesCounts[rank] > 0 {
+                ranks[rank] = UInt32(kept)
+                places[kept] = places[rank]
+                seriesCounts[kept] = seriesCounts[rank]
+                kept += 1
+            }
+            if kept > (keptEnds.last ?? 0) {
+                keptNames.append(names[name])
+                keptEnds.append(kept)
+            }
+        }
+        names = keptNames
+        nameEnds = keptEnds
+        places.removeLast(places.count - kept)
+        seriesCounts.removeLast(seriesCounts.count - kept)
+        for index in labels.indices { labels[index] = ranks[Int(labels[index])] }
+    }
+
     /// Turns numbers into ranks and, unless they came so, finds the label order of the series.
     package func rank(isOrdered: Bool) {
         gathered.forgetHashes()
@@ -48,7 +97,7 @@ package final class SeriesLabels {
         names = nameOrder.map { Array(gathered.names.bytes[gathered.names.range($0)]) }
         let unranked = gathered.places
         var ranks = [UInt32](repeating: 0, count: unranked.count)
-        var ranked: [LabelPlace] = []
+        var ranked: [ValuePlace] = []
         ranked.reserveCapacity(unranked.count)
         for name in nameOrder {
             var numbers = gathered.takeLabels(ofName: name)
@@ -57,7 +106,7 @@ package final class SeriesLabels {
                 precedes: { compareBytes(unranked[Int($0)].value, unranked[Int($1)].value) < 0 })
             for number in numbers {
                 ranks[Int(number)] = UInt32(ranked.count)
-                ranked.append(unranked[Int(number)])
+                ranked.append(unranked[Int(number)].valuePlace)
             }
             nameEnds.append(ranked.count)
         }
@@ -94,7 +143,7 @@ package final class SeriesLabels {
     func ranks(_ name: Int) -> Range<Int> { (name == 0 ? 0 : nameEnds[name - 1])..<nameEnds[name] }
 
     /// The value of a label.
-    func value(_ rank: Int) -> UnsafeRawBufferPointer { places[rank].value }
+    func value(_ rank: Int) -> UnsafeRawBufferPointer { places[rank].bytes }
 
     private static func labelOrder(_ labels: [UInt32], _ ends: [UInt32]) -> [UInt32] {
         var order = (0..<UInt32(ends.count)).map { $0 }
@@ -112,21 +161,33 @@ package final class SeriesLabels {
     }
 }
 
-/// An interned label's bytes: `varint length · name · varint length · value`. They were whole when they came, so their lengths are read unchecked.
+/// An interned label's bytes: `varint length · name · varint length · value`.
 private struct LabelPlace {
     let start: UnsafeRawPointer
 
-    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: part(part(0).upperBound).upperBound) }
+    var valuePlace: ValuePlace { ValuePlace(start: start + ValuePlace(start: start).end) }
 
-    var value: UnsafeRawBufferPointer {
-        let range = part(part(0).upperBound)
+    var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: valuePlace.start - start + valuePlace.end) }
+
+    var value: UnsafeRawBufferPointer { valuePlace.bytes }
+}
+
+/// A text as it lies in memory: `varint length · bytes`. It was whole when it came, so its length is read unchecked.
+struct ValuePlace {
+    let start: UnsafeRawPointer
+
+    var bytes: UnsafeRawBufferPointer {
+        let range = range
         return UnsafeRawBufferPointer(start: start + range.lowerBound, count: range.count)
     }
 
-    private func part(_ position: Int) -> Range<Int> {
+    /// Bytes with the length before them.
+    var end: Int { range.upperBound }
+
+    private var range: Range<Int> {
         var length = 0
         var shift = 0
-        var at = position
+        var at = 0
         while true {
             let byte = start.load(fromByteOffset: at, as: UInt8.self)
             at &+= 1
@@ -138,7 +199,7 @@ private struct LabelPlace {
 }
 
 /// Memory for copies, in blocks that never move, gone with the object.
-private final class CopiedBytes {
+final class CopiedBytes {
     private static let blockBytes = 256 << 10
     private var blocks: [UnsafeMutableRawBufferPointer] = []
     private var used = 0

@@ -137,6 +137,8 @@ final class SeriesTable: Sendable {
         }
     }
 
+    var pageCount: Int { pages.count }
+
     private func seriesIn(_ page: Int) -> Int { min(SegmentLimits.pageSeriesMax, seriesCount - page * SegmentLimits.pageSeriesMax) }
 
     func labels(_ ordinal: Int, index: LabelIndex) throws(ObsError) -> Labels {
@@ -217,7 +219,8 @@ final class SeriesTable: Sendable {
         return page.table.chunks[page.table.range(ordinal % SegmentLimits.pageSeriesMax)]
     }
 
-    private final class LabelsPage: Sendable {
+    /// Labels of a page's series: a column a name, value rank + 1 of each series.
+    final class LabelsPage: Sendable {
         let names: [Int]
         let ranks: [[UInt32]]
         init(names: [Int], ranks: [[UInt32]]) {
@@ -232,30 +235,39 @@ final class SeriesTable: Sendable {
     }
 
     private func labelsPage(_ page: Int) throws(ObsError) -> LabelsPage {
-        let place = pages[page].labels
+        try file.cached(pages[page].labels) { () throws(ObsError) -> (value: LabelsPage, bytes: Int) in
+            let labels = try readLabels(page)
+            return (labels, labels.names.count * (seriesIn(page) * 4 + 40))
+        }
+    }
+
+    /// Reads a page past the cache.
+    func readLabels(_ page: Int) throws(ObsError) -> LabelsPage {
         let rows = seriesIn(page)
-        return try file.cached(place) { () throws(ObsError) -> (value: LabelsPage, bytes: Int) in
-            try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> (value: LabelsPage, bytes: Int) in
-                var names: [Int] = []
-                var ranks: [[UInt32]] = []
-                for _ in 0..<(try cursor.count(max: cursor.remaining)) {
-                    let name = try cursor.count(max: Int(Int32.max))
-                    if let last = names.last, last >= name { throw ObsError(.corrupt, "label names out of order") }
-                    names.append(name)
-                    ranks.append(try IntegerCodec.decode(&cursor, count: rows, as: UInt32.self))
-                }
-                return (LabelsPage(names: names, ranks: ranks), names.count * (rows * 4 + 40))
+        return try file.decode(pages[page].labels) { (cursor: inout ByteCursor) throws(ObsError) -> LabelsPage in
+            var names: [Int] = []
+            var ranks: [[UInt32]] = []
+            for _ in 0..<(try cursor.count(max: cursor.remaining)) {
+                let name = try cursor.count(max: Int(Int32.max))
+                if let last = names.last, last >= name { throw ObsError(.corrupt, "label names out of order") }
+                names.append(name)
+                ranks.append(try IntegerCodec.decode(&cursor, count: rows, as: UInt32.self))
             }
+            return LabelsPage(names: names, ranks: ranks)
         }
     }
 
     private func chunksPage(_ page: Int) throws(ObsError) -> ChunksPage {
-        let place = pages[page].chunks
-        let rows = seriesIn(page)
-        return try file.cached(place) { () throws(ObsError) -> (value: ChunksPage, bytes: Int) in
-            let table = try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> ChunkTable in try Self.decode(&cursor, rows: rows) }
+        try file.cached(pages[page].chunks) { () throws(ObsError) -> (value: ChunksPage, bytes: Int) in
+            let table = try readChunks(page)
             return (ChunksPage(table), table.chunks.count * MemoryLayout<Chunk>.stride + table.ends.count * 8)
         }
+    }
+
+    /// Reads a page past the cache.
+    func readChunks(_ page: Int) throws(ObsError) -> ChunkTable {
+        let rows = seriesIn(page)
+        return try file.decode(pages[page].chunks) { (cursor: inout ByteCursor) throws(ObsError) -> ChunkTable in try Self.decode(&cursor, rows: rows) }
     }
 
     private static func decode(_ cursor: inout ByteCursor, rows: Int) throws(ObsError) -> ChunkTable {

@@ -28,6 +28,7 @@ package struct SpanBlockInfo: Sendable {
     package var services: [String]
     /// On disk.
     package var bytes: Int { places.bytes }
+    package var isBig: Bool { places.isBig(rows: rows) }
     var places: EventBlockPlaces
 }
 
@@ -93,13 +94,28 @@ package final class SpanSegmentReader: Sendable {
     /// A block as a batch, rows in (trace id, start) order.
     /// - Throws: `.corrupt` with place `file:offset`.
     package func read(block number: Int, columns: SpanColumns = .all) throws(ObsError) -> SpanBatch {
+        var batch = try readKeys(block: number)
+        try readRest(block: number, columns: columns, into: &batch)
+        return batch
+    }
+
+    /// What rows are ordered by: trace id and start. The other columns come with `readRest`.
+    package func readKeys(block number: Int) throws(ObsError) -> SpanBatch {
         let info = blocks[number]
         let reader = EventBlockReader(file: file, places: info.places, rows: info.rows)
         var batch = SpanBatch()
         batch.traceID = try reader.traceIDs(SpanColumn.traceID.rawValue)
+        batch.startNanos = try reader.integers(SpanColumn.start.rawValue, as: Int64.self)
+        try check(batch, info)
+        return batch
+    }
+
+    /// Adds columns to what `readKeys` gave.
+    package func readRest(block number: Int, columns: SpanColumns = .all, into batch: inout SpanBatch) throws(ObsError) {
+        let info = blocks[number]
+        let reader = EventBlockReader(file: file, places: info.places, rows: info.rows)
         batch.spanID = try reader.integers(SpanColumn.spanID.rawValue, as: UInt64.self)
         batch.parentID = try parents(reader, batch)
-        batch.startNanos = try reader.integers(SpanColumn.start.rawValue, as: Int64.self)
         batch.durationNanos = try reader.integers(SpanColumn.duration.rawValue, as: Int64.self)
         batch.kind = try reader.integers(SpanColumn.kind.rawValue, as: UInt8.self)
         batch.status = try reader.integers(SpanColumn.status.rawValue, as: UInt8.self)
@@ -121,9 +137,14 @@ package final class SpanSegmentReader: Sendable {
             let read = try reader.table(SpanColumn.scope.rawValue, tables: 1, into: &batch.bytes)
             (batch.scopes, batch.scope) = (read.tables[0], read.rows)
         }
-        try check(batch, info)
-        return batch
     }
+
+    /// Memory a decoded block takes, about.
+    package func memoryBytes(block number: Int) throws(ObsError) -> Int {
+        try blocks[number].rows * 136 + file.contentBytes(blocks[number].places)
+    }
+
+    func frames(block number: Int) throws(ObsError) -> (bytes: [UInt8], checksums: [UInt64]) { try file.frames(blocks[number].places) }
 
     private func strings(_ reader: EventBlockReader, _ column: SpanColumn, wanted: Bool, _ bytes: inout [UInt8]) throws(ObsError) -> [ByteRange] {
         wanted ? try reader.strings(column.rawValue, into: &bytes) : [ByteRange](repeating: .empty, count: reader.rows)

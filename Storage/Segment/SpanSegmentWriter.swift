@@ -18,6 +18,8 @@ package final class SpanSegmentWriter {
     private var resources = BlockTable()
     private var scopes = BlockTable()
     private var services: Set<String> = []
+    /// Whether a copied block has more services than its index lists.
+    private var hasUnlistedServices = false
     private var index: [UInt8] = []
     private var blockCount = 0
     private var rows: Int64 = 0
@@ -61,6 +63,20 @@ package final class SpanSegmentWriter {
         fetch(sources, places[pending...], textBytes: pendingBytes)
     }
 
+    /// Takes a block of another segment over, its bytes as they are. All its rows follow those that came before.
+    /// - Parameter lastStart: start of its last row.
+    package func copy(block number: Int, of reader: SpanSegmentReader, lastStart: Int64) throws(ObsError) {
+        try cut()
+        var info = reader.blocks[number]
+        precondition(last.id <= info.minTraceID, "BUG: a block copied out of order")
+        let frames = try reader.frames(block: number)
+        info.places = EventBlockPlaces(offset: frames.bytes.isEmpty ? 0 : try file.append(frames).offset, lengths: info.places.lengths)
+        services.formUnion(info.services)
+        hasUnlistedServices = hasUnlistedServices || info.services.isEmpty
+        note(info)
+        last = (info.maxTraceID, lastStart)
+    }
+
     package func finish() throws(ObsError) -> SegmentInfo {
         try cut()
         var directory: [UInt8] = []
@@ -68,8 +84,8 @@ package final class SpanSegmentWriter {
         directory.append(contentsOf: index)
         let blocks = try file.append(directory)
         return try file.finish(
-            minTime: minTime, maxTime: maxTime, rows: rows, names: [], services: services.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) },
-            sections: [(.eventBlocks, blocks)])
+            minTime: minTime, maxTime: maxTime, rows: rows, names: [],
+            services: hasUnlistedServices ? [] : services.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }, sections: [(.eventBlocks, blocks)])
     }
 
     /// Removes what was written.
@@ -124,33 +140,36 @@ package final class SpanSegmentWriter {
     /// Writes the block in the making and begins the next.
     private func cut() throws(ObsError) {
         guard let low = block.startNanos.min(), let high = block.startNanos.max() else { return }
-        let places = try writeColumns()
-        index.appendVarint(UInt64(block.count))
-        index.appendZigzag(low)
-        index.appendZigzag(high)
-        for id in [block.traceID[0], block.traceID[block.count - 1]] {
-            index.appendLittleEndian(id.high.byteSwapped)
-            index.appendLittleEndian(id.low.byteSwapped)
-        }
-        appendServices()
-        places.append(to: &index)
-        blockCount += 1
-        rows += Int64(block.count)
-        minTime = min(minTime, low)
-        maxTime = max(maxTime, high)
+        let used = Set(block.resource)
+        var names: Set<String> = []
+        for resource in used { names.insert(block.bytes.string(block.services[Int(resource)])) }
+        services.formUnion(names)
+        note(
+            SpanBlockInfo(
+                rows: block.count, minStartNanos: low, maxStartNanos: high, minTraceID: block.traceID[0], maxTraceID: block.traceID[block.count - 1],
+                services: names.count <= SegmentLimits.namesMax ? names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } : [],
+                places: try writeColumns()))
         block = SpanBatch()
         resources = BlockTable()
         scopes = BlockTable()
     }
 
-    private func appendServices() {
-        let used = Set(block.resource)
-        var names: Set<String> = []
-        for resource in used { names.insert(block.bytes.string(block.services[Int(resource)])) }
-        services.formUnion(names)
-        let listed = names.count <= SegmentLimits.namesMax ? names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } : []
-        index.appendVarint(UInt64(listed.count))
-        for name in listed { index.appendText(Array(name.utf8)) }
+    /// Enters a written block in the index.
+    private func note(_ info: SpanBlockInfo) {
+        index.appendVarint(UInt64(info.rows))
+        index.appendZigzag(info.minStartNanos)
+        index.appendZigzag(info.maxStartNanos)
+        for id in [info.minTraceID, info.maxTraceID] {
+            index.appendLittleEndian(id.high.byteSwapped)
+            index.appendLittleEndian(id.low.byteSwapped)
+        }
+        index.appendVarint(UInt64(info.services.count))
+        for name in info.services { index.appendText(Array(name.utf8)) }
+        info.places.append(to: &index)
+        blockCount += 1
+        rows += Int64(info.rows)
+        minTime = min(minTime, info.minStartNanos)
+        maxTime = max(maxTime, info.maxStartNanos)
     }
 
     private func writeColumns() throws(ObsError) -> EventBlockPlaces {

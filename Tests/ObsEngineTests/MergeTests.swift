@@ -271,7 +271,8 @@ final class MergeTests: EngineTestCase {
     private func merged<Head: MergeableHead>(_ head: Head.Type, _ infos: [SegmentInfo], _ disk: MemoryFileSystem, mask: any RowMask) throws -> SegmentInfo? {
         let draft = SegmentDraft(id: "out", tenant: .default, level: 1, replaces: infos.map(\.id))
         return try Head.merge(
-            infos.map { MergeInput(info: $0, path: "/d/1970-01-01/\($0.id).seg", mask: mask) }, disk, path: "/d/1970-01-01/out.seg", draft: draft, check: {})
+            infos.map { MergeInput(info: $0, path: "/d/1970-01-01/\($0.id).seg", mask: mask) }, disk, path: "/d/1970-01-01/out.seg", draft: draft, check: {},
+            grow: { _ in })
     }
 
     func testDeletedRowsAreLeftOut() throws {
@@ -342,15 +343,16 @@ final class MergeTests: EngineTestCase {
 
     func testPolicy() {
         let policy = MergePolicy()
-        func expect(_ segments: [SegmentInfo], _ wanted: [Int]?, _ what: String, line: UInt = #line) {
-            XCTAssertEqual(policy.next(segments), wanted, what, line: line)
+        func expect(_ segments: [SegmentInfo], now: Int64? = nil, _ wanted: [Int]?, _ what: String, line: UInt = #line) {
+            XCTAssertEqual(policy.next(segments, nowNanos: now.map { $0 * 3_600_000_000_000 }), wanted, what, line: line)
         }
         expect([], nil, "nothing")
         expect((1...3).map { segment($0) }, nil, "too few")
         expect((1...4).map { segment($0) }, [0, 1, 2, 3], "enough of a day")
         expect((1...20).map { segment($0) }, Array(0..<8), "not more than twice enough")
-        expect((1...7).map { segment($0, .logs) }, nil, "events are merged once, so more at once")
-        expect((1...8).map { segment($0, .logs) }, Array(0..<8), "events")
+        expect((1...15).map { segment($0, .logs) }, nil, "events are merged once, so more at once")
+        expect((1...16).map { segment($0, .logs) }, Array(0..<16), "events")
+        expect((1...8).map { segment($0, days: 0...1, .logs) }, Array(0..<8), "events of several days")
         expect((1...20).map { segment($0, level: 1, megabytes: 4, .traces) }, nil, "events are not merged again")
         expect((1...16).map { segment($0, level: 1, megabytes: 3, .traces) }, Array(0..<16), "but crumbs are")
         expect((1...4).map { segment($0, level: 1) }, [0, 1, 2, 3], "metrics are merged twice")
@@ -362,8 +364,61 @@ final class MergeTests: EngineTestCase {
         expect([segment(1, megabytes: 400)] + (2...5).map { segment($0, megabytes: 100) }, [1, 2, 3, 4], "a big one is stepped over")
         let between = [segment(1), segment(2), segment(3), segment(4, level: 1), segment(5)]
         expect(between, [0, 1, 2, 3, 4], "one between the ages goes along, or its samples would lose to younger ones")
-        expect(between.map { segment($0.firstSequence, level: $0.level, .logs) }, nil, "events have no such order")
+        expect((1...16).map { segment($0, level: $0 == 4 ? 1 : 0, .logs) } + [segment(17, .logs)], [0, 1, 2] + Array(4..<17), "events have no such order")
         expect([segment(1), segment(2), segment(3), segment(4, days: 1...1), segment(5)], [0, 1, 2, 4], "another day does not")
         expect([segment(1), segment(2), segment(3), segment(4, level: 1, megabytes: 600), segment(5)], nil, "nor is there a merge when it is too big")
+        expect([segment(1), segment(2, level: 1)], now: 26, nil, "the day may not be over")
+        expect([segment(1), segment(2, level: 1)], now: 27, [0, 1], "the day is over")
+        expect([segment(1, days: -1 ... -1), segment(2, days: -1 ... -1)], now: 3, [0, 1], "before 1970")
+        expect([segment(1), segment(2, days: 1...1)], now: 1000, nil, "two days")
+        expect([segment(1), segment(2, level: 2)], now: 1000, nil, "merged as often as may be")
+        expect([segment(1, .traces), segment(2, level: 1, .traces), segment(3, .traces)], now: 1000, [0, 2], "events")
+        expect([segment(1, megabytes: 300), segment(2, megabytes: 300)], now: 1000, nil, "too big together")
+        expect((1...3).map { segment($0, megabytes: 0) }, now: 1000, nil, "crumbs are no day")
+        let many = (1...8).map { segment($0) }
+        XCTAssertEqual(policy.part(of: Array(0..<8), many), [0, 1, 2, 3])
+        XCTAssertEqual(policy.part(of: [0, 1, 2, 3], many), [0, 1])
+        XCTAssertNil(policy.part(of: [0, 1], many))
+        XCTAssertNil(policy.part(of: [0, 1, 2], many))
+        let across = (1...4).map { segment($0, days: 0...1) }
+        XCTAssertEqual(policy.part(of: [0, 2, 3], across), nil, "a part must not reach over a segment that is not in it")
+    }
+
+    /// Thirty days of segments that do not shrink when merged: what is written for each byte that came, and what a day ends as.
+    func testDaysEndInFewSegments() {
+        for (signal, flushes, megabytes) in [(Signal.metrics, 12, 5), (.metrics, 50, 30), (.logs, 12, 8), (.logs, 100, 20), (.traces, 40, 3)]
+            as [(Signal, Int64, Int64)]
+        {
+            let policy = MergePolicy()
+            var segments: [SegmentInfo] = []
+            var flushed: Int64 = 0
+            var merged: Int64 = 0
+            var sequence: UInt64 = 0
+            for day in 0..<30 as Range<Int64> {
+                for flush in 0..<flushes {
+                    sequence += 1
+                    segments.append(segment(sequence, days: day...day, megabytes: megabytes, signal))
+                    flushed += megabytes << 20
+                    let now = day * nanosPerDay + (flush + 1) * nanosPerDay / flushes
+                    while let choice = policy.next(segments, nowNanos: now) {
+                        var one = segments[choice[0]]
+                        one.bytes = choice.reduce(0) { $0 + segments[$1].bytes }
+                        one.level = (choice.map { segments[$0].level }.max() ?? 0) + 1
+                        one.walRanges = choice.flatMap { segments[$0].walRanges }
+                        merged += one.bytes
+                        segments = segments.enumerated().filter { !choice.contains($0.offset) }.map(\.element)
+                        segments.append(one)
+                        segments.sort { $0.firstSequence < $1.firstSequence }
+                    }
+                }
+            }
+            let amplification = Double(flushed + merged) / Double(flushed)
+            XCTAssertLessThanOrEqual(amplification, signal == .metrics ? 3 : 2, "\(signal)")
+            let ended = segments.filter { $0.day < 28 }.count
+            // What would fit, and what levels forbid to be written again.
+            let least = (flushes * megabytes + 511) / 512 * 28
+            print("days: \(signal) \(flushes) × \(megabytes) MiB: \(Double(ended) / 28) segments a day, at least \(least / 28); written \(amplification) times")
+            XCTAssertLessThanOrEqual(ended, Int(max(least, flushes <= 16 ? least : (flushes / 16 + 1) * 28)), "\(signal)")
+        }
     }
 }
