@@ -28,8 +28,8 @@ final class StoreCommandTests: XCTestCase {
 
         var bytes = try Data(contentsOf: URL(fileURLWithPath: segment))
         var newer = bytes
-        newer[6] = 2
-        newer[newer.count - 2] = 2
+        newer[6] = 9
+        newer[newer.count - 2] = 9
         try newer.write(to: URL(fileURLWithPath: segment))
         let unknown = try Run(Place.obsd, ["fsck", "--data", obsd.data])
         XCTAssertEqual(unknown.status, 2)
