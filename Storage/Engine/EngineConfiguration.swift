@@ -33,7 +33,7 @@ package struct EngineConfiguration: Sendable {
     package var generationWALBytesMax = 128 << 20
     /// A head generation is flushed at this age.
     package var generationAgeMillis: Int64 = 2 * 3_600_000
-    /// Memory of all heads together; a signal's generation is flushed past a quarter of it, appends are refused past the whole.
+    /// Memory of all heads together: appends are refused past it.
     package var headBytesMax = 1 << 30
     /// Memory for decoded blocks of segments.
     package var cacheBytesMax = 128 << 20
@@ -49,6 +49,15 @@ package struct EngineConfiguration: Sendable {
     package var partitions = PartitionSizes()
     /// Which segments are merged.
     package var merge = MergePolicy()
+
+    /// A generation of events is flushed at this size: more makes no smaller blocks. (Samples profit from more: a series' are one chunk.)
+    package var eventGenerationBytesMax = 128 << 20
+
+    /// Memory of a signal's generation past which it is flushed, and writers wait for the flush before it.
+    func generationBytesMax(_ signal: Signal) -> Int {
+        let share = headBytesMax / 4
+        return signal == .metrics ? share : min(share, eventGenerationBytesMax)
+    }
 
     package init(dataDirectory: String, retentionMillis: Int64? = 30 * millisPerDay) {
         self.dataDirectory = dataDirectory

@@ -80,7 +80,7 @@ final class LogReplay<Head: FlushableHead>: @unchecked Sendable {  // `nextFile`
     private func first(_ index: Int) -> UInt64 { index < files.count ? files[index].file.firstSequence : endSequence }
 
     private func isFull(_ generation: Generation<Head>) -> Bool {
-        generation.walBytes >= shared.gate.generationWALBytesMax || generation.usedBytes >= shared.configuration.headBytesMax / 4
+        generation.walBytes >= shared.gate.generationWALBytesMax || generation.usedBytes >= shared.configuration.generationBytesMax(Head.signal)
     }
 
     /// Applies the records of a file, steps over damage. False when cancelled.

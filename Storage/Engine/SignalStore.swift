@@ -35,6 +35,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         /// Old log still being read. Until that is done nothing is answered and no newer generation is flushed: the old log is older, and a flush removes what is older.
         var replay: LogReplay<Head>?
         var replayFailure: ObsError?
+        var held = HeldAnswers()
         /// What reads met, by path of the segment.
         var damaged: [String: ObsError] = [:]
     }
@@ -91,7 +92,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             let sequence = record.sequence
             wal.append(record) { [weak self] result in
                 switch result {
-                case .success: completion(.success(outcome))
+                case .success: if self?.hold({ completion(.success(outcome)) }) != true { completion(.success(outcome)) }
                 case .failure(let error):
                     self?.withdraw(sequence, origin.tenant)
                     completion(.failure(error))
@@ -100,6 +101,15 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             return nil
         }
         if let refusal { completion(.failure(refusal)) }
+    }
+
+    /// Keeps an answer back while the generation that takes appends is full and the one before it is still being written.
+    private func hold(_ answer: @escaping @Sendable () -> Void) -> Bool {
+        state.read { state in
+            guard state.held.isFlushing, !state.isStopping, state.active.usedBytes >= shared.configuration.generationBytesMax(Head.signal) else { return false }
+            state.held.hold(answer)
+            return true
+        }
     }
 
     private func payload(_ batch: Head.Batch, _ request: RawRequest?, _ encode: (Head.Batch) -> [UInt8]) -> WALRecord.Payload {
@@ -206,7 +216,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             let active = state.active
             if now < state.nextTryNanos || state.replay != nil { return false }
             return !active.isEmpty
-                && (early || active.walBytes >= shared.gate.generationWALBytesMax || active.usedBytes >= configuration.headBytesMax / 4
+                && (early || active.walBytes >= shared.gate.generationWALBytesMax || active.usedBytes >= configuration.generationBytesMax(Head.signal)
                     || now &- active.createdNanos >= configuration.generationAgeMillis &* nanosPerMilli)
                 || !state.sealed.isEmpty
         }
@@ -229,6 +239,8 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
     private func flushSealed(after seal: () -> Void = {}) throws(ObsError) {
         var writtenBytes = 0
         let result: Result<Void, ObsError> = flushing.read { _ in
+            state.read { $0.held.beginFlush() }
+            defer { for answer in state.read({ $0.held.endFlush() }) { answer() } }
             seal()
             do throws(ObsError) {
                 while let generation = state.read({ $0.sealed.first }) {
