@@ -114,6 +114,7 @@ let package = Package(
                 "ObsCore", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsIngest", "ObsRules", "ObsAPI", "ObsDisk",
                 "ObsEngine", "ObsSegment", "CMalloc",
             ], swiftSettings: settings),
+        .executableTarget(name: "codecs", dependencies: ["ObsCore", "ObsCompress", "ObsEncoding"], path: "Benchmarks/codecs", swiftSettings: plainSettings),
         .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),
         .target(name: "ObsSDK", swiftSettings: settings),
 
@@ -127,7 +128,7 @@ let package = Package(
         tests("ObsWireTests", ["ObsCore", "ObsWire", "ObsCompress", "CProtobufs"]),
         tests("ObsNetTests", ["ObsCore", "ObsNet"]),
         tests("ObsStoreTests", ["ObsCore", "ObsStore", "ObsRegex"]),
-        tests("ObsEncodingTests", ["ObsCore", "ObsEncoding"]),
+        tests("ObsEncodingTests", ["ObsCore", "ObsEncoding", "ObsTestSupport"]),
         tests("ObsDiskTests", ["ObsCore", "ObsDisk"]),
         tests("ObsWALTests", ["ObsCore", "ObsWAL", "ObsDisk", "ObsTestSupport"]),
         tests("ObsSegmentTests", ["ObsCore", "ObsSegment", "ObsDisk", "ObsStore", "ObsTestSupport"]),

@@ -21,14 +21,15 @@ package enum Frame {
     private static let zstd: UInt8 = 1
 
     /// Appends a frame; returns its checksum.
+    /// - Parameter level: of zstd; nil stores what is compressed already.
     /// - Throws: `.tooLarge` past `rawBytesMax`.
     @discardableResult
-    package static func append(_ raw: UnsafeRawBufferPointer, level: Int, to output: inout [UInt8]) throws(ObsError) -> UInt64 {
+    package static func append(_ raw: UnsafeRawBufferPointer, level: Int?, to output: inout [UInt8]) throws(ObsError) -> UInt64 {
         guard raw.count <= rawBytesMax else { throw ObsError(.tooLarge, "frame of \(raw.count) bytes, at most \(rawBytesMax) fit") }
         let start = output.count
         output.appendLittleEndian(UInt64(0))
         // Below this zstd's own header eats the gain.
-        let compressed = raw.count > 24 ? zstdCompress(raw, level: level) : []
+        let compressed = raw.count > 24 ? level.map { zstdCompress(raw, level: $0) } ?? [] : []
         if !compressed.isEmpty, compressed.count < raw.count {
             output.append(zstd)
             output.appendVarint(UInt64(raw.count))
@@ -46,7 +47,7 @@ package enum Frame {
     }
 
     @discardableResult
-    package static func append(_ raw: [UInt8], level: Int, to output: inout [UInt8]) throws(ObsError) -> UInt64 {
+    package static func append(_ raw: [UInt8], level: Int?, to output: inout [UInt8]) throws(ObsError) -> UInt64 {
         let result: Result<UInt64, ObsError> = raw.withUnsafeBytes { bytes in
             do throws(ObsError) { return .success(try append(bytes, level: level, to: &output)) } catch { return .failure(error) }
         }

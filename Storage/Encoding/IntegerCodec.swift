@@ -23,13 +23,15 @@ package enum IntegerCodec {
     private enum Form: UInt8 { case constant = 0, plain, delta, deltaOfDelta }
     private static let scales: [Int64] = [1, 1000, 1_000_000, 1_000_000_000]
 
-    package static func append(_ values: UnsafeBufferPointer<Int64>, to output: inout [UInt8]) {
-        guard let first = values.first else { return }
+    /// - Returns: bytes of a plane, 0 when there is none; the planes are what was appended last. Who compresses does so plane by plane where that pays.
+    @discardableResult
+    package static func append(_ values: UnsafeBufferPointer<Int64>, to output: inout [UInt8]) -> Int {
+        guard let first = values.first else { return 0 }
         let survey = Survey(values)
         if survey.isConstant {
             output.append(Form.constant.rawValue)
             output.appendZigzag(first)
-            return
+            return 0
         }
         let form = survey.cheapest
         var rest = [UInt64](repeating: 0, count: values.count - (form == .plain ? 0 : form == .delta ? 1 : 2))
@@ -47,9 +49,11 @@ package enum IntegerCodec {
             output.appendZigzag(values[1] &- first)
         }
         appendPlanes(rest, to: &output)
+        return rest.count
     }
 
-    package static func append(_ values: [Int64], to output: inout [UInt8]) {
+    @discardableResult
+    package static func append(_ values: [Int64], to output: inout [UInt8]) -> Int {
         values.withUnsafeBufferPointer { append($0, to: &output) }
     }
 

@@ -40,8 +40,11 @@ struct EventBlockPlaces: Sendable {
 }
 
 extension EventBlockPlaces {
+    /// What columns of texts come to when they are read, about: they hardly are a twentieth of it.
+    func textBytes(_ columns: [Int]) -> Int { min(columns.reduce(0) { $0 + place($1).length } * 20, 2 * SegmentLimits.blockBytesMax) }
+
     /// Blocks from this size on are copied by a merge, where nothing comes between their rows; smaller ones are joined with others.
-    func isBig(rows: Int) -> Bool { rows >= SegmentLimits.blockRowsMax / 2 || bytes >= SegmentLimits.blockBytesMax / 16 }
+    func isBig(rows: Int) -> Bool { rows >= SegmentLimits.blockRowsMin || bytes >= SegmentLimits.blockBytesMax / 16 }
 }
 
 extension SegmentFile {
@@ -95,6 +98,17 @@ struct EventBlockWriter {
         try column { StringColumn.append(ranges, of: bytes, to: &$0) }
     }
 
+    /// Texts whose default is empty.
+    /// - Parameter times: of the rows; the reader has the same.
+    mutating func texts(_ ranges: [ByteRange], of bytes: [UInt8], as content: TextColumn.Content, times: [Int64] = []) throws(ObsError) {
+        if ranges.allSatisfy(\.isEmpty) { return skipColumn() }
+        var column = [TextColumn.tag]
+        bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, times: times, level: file.level, to: &column) }
+        let place = try file.append(column, isPacked: true)
+        if offset == 0 { offset = place.offset }
+        lengths.append(place.length)
+    }
+
     mutating func traceIDs(_ ids: [TraceID]) throws(ObsError) {
         if ids.allSatisfy(\.isNone) { return skipColumn() }
         try column { TraceIDColumn.append(ids, to: &$0) }
@@ -128,6 +142,18 @@ struct EventBlockReader {
         if place.isNone { return [ByteRange](repeating: .empty, count: rows) }
         return try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> [ByteRange] in
             try StringColumn.decode(&cursor, count: rows, into: &bytes)
+        }
+    }
+
+    func texts(_ column: Int, times: [Int64] = [], into bytes: inout [UInt8]) throws(ObsError) -> [ByteRange] {
+        let place = places.place(column)
+        if place.isNone { return [ByteRange](repeating: .empty, count: rows) }
+        return try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> [ByteRange] in
+            // Blocks of version 1 are copied into files of version 2 as they are.
+            guard cursor.bytes.first == TextColumn.tag else { return try StringColumn.decode(&cursor, count: rows, into: &bytes) }
+            _ = try cursor.u8()
+            let column = try cursor.take(cursor.remaining)
+            return try TextColumn.decode(column, count: rows, times: times, bytesMax: Frame.rawBytesMax, into: &bytes)
         }
     }
 

@@ -59,7 +59,7 @@ package final class LogSegmentReader: Sendable {
     }
 
     private static func block(_ cursor: inout ByteCursor, streams: Int, end: Int) throws(ObsError) -> LogBlockInfo {
-        let rows = try cursor.count(max: SegmentLimits.blockRowsMax)
+        let rows = try cursor.count(max: SegmentLimits.blockRowsReadMax)
         let low = try cursor.zigzag()
         let high = try cursor.zigzag()
         let first = try cursor.count(max: streams)
@@ -104,10 +104,14 @@ package final class LogSegmentReader: Sendable {
             case .time, .stream, .flags, .arrival: break
             case .severity:
                 batch.severity = columns.contains(.severity) ? try reader.integers(column.rawValue, as: UInt8.self) : .init(repeating: 0, count: rows)
-            case .line: batch.line = columns.contains(.line) ? try reader.strings(column.rawValue, into: &batch.bytes) : .init(repeating: .empty, count: rows)
+            case .line:
+                batch.line =
+                    columns.contains(.line)
+                    ? try reader.texts(column.rawValue, times: batch.timeNanos, into: &batch.bytes) : .init(repeating: .empty, count: rows)
             case .attributes:
                 batch.attributes =
-                    columns.contains(.attributes) ? try reader.strings(column.rawValue, into: &batch.bytes) : .init(repeating: .empty, count: rows)
+                    columns.contains(.attributes)
+                    ? try reader.texts(column.rawValue, times: batch.timeNanos, into: &batch.bytes) : .init(repeating: .empty, count: rows)
             case .traceID: batch.traceID = columns.contains(.identifiers) ? try reader.traceIDs(column.rawValue) : .init(repeating: .none, count: rows)
             case .spanID:
                 batch.spanID = columns.contains(.identifiers) ? try reader.integers(column.rawValue, as: UInt64.self) : .init(repeating: 0, count: rows)
@@ -132,6 +136,7 @@ package final class LogSegmentReader: Sendable {
     /// Memory a decoded block takes, about.
     package func memoryBytes(block number: Int) throws(ObsError) -> Int {
         try blocks[number].rows * 72 + file.contentBytes(blocks[number].places)
+            + blocks[number].places.textBytes([LogColumn.line.rawValue, LogColumn.attributes.rawValue])
     }
 
     func frames(block number: Int) throws(ObsError) -> (bytes: [UInt8], checksums: [UInt64]) { try file.frames(blocks[number].places) }

@@ -39,7 +39,7 @@ package final class LogSegmentWriter {
         var pending = 0
         var pendingBytes = 0
         for (index, place) in places.enumerated() {
-            if block.stream.count >= SegmentLimits.blockRowsMax || block.bytes.count + pendingBytes >= SegmentLimits.blockBytesMax {
+            if mustCut(before: sources, place, textBytes: block.bytes.count + pendingBytes) {
                 fetch(sources, places[pending..<index], textBytes: pendingBytes)
                 try cut()
                 pending = index
@@ -61,6 +61,18 @@ package final class LogSegmentWriter {
             pendingBytes += Int(sources[source].line[row].count) + Int(sources[source].attributes[row].count)
         }
         fetch(sources, places[pending...], textBytes: pendingBytes)
+    }
+
+    /// Whether a block is full, or big enough to end with its stream: then it lies between others' blocks of the stream when segments are merged, and is copied.
+    private func mustCut(before sources: [LogBatch], _ place: RowPlace, textBytes: Int) -> Bool {
+        let rows = block.stream.count
+        if rows >= SegmentLimits.blockRowsMax || textBytes >= SegmentLimits.blockBytesMax { return true }
+        guard rows >= SegmentLimits.blockRowsMin, let stream = streams.last else { return false }
+        let source = sources[Int(place.source)]
+        let labels = source.streams[Int(source.stream[Int(place.row)])]
+        return source.bytes.withUnsafeBytes { all in
+            stream.withUnsafeBytes { compareBytes($0, UnsafeRawBufferPointer(rebasing: all[labels.range])) != 0 }
+        }
     }
 
     /// Takes a block of another segment over, its bytes as they are. All its rows follow those that came before.
@@ -171,8 +183,8 @@ package final class LogSegmentWriter {
             case .time: try writer.integers(block.timeNanos)
             case .stream: try writer.integers(block.stream)
             case .severity: try writer.integers(block.severity)
-            case .line: try writer.strings(block.line, of: block.bytes)
-            case .attributes: try writer.strings(block.attributes, of: block.bytes)
+            case .line: try writer.texts(block.line, of: block.bytes, as: .lines, times: block.timeNanos)
+            case .attributes: try writer.texts(block.attributes, of: block.bytes, as: .attributes, times: block.timeNanos)
             case .traceID: try writer.traceIDs(block.traceID)
             case .spanID: try writer.integers(block.spanID)
             case .resource: try writer.table([resources.ranges], of: block.bytes, rows: block.resource)

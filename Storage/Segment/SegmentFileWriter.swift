@@ -16,7 +16,7 @@ final class SegmentFileWriter {
     private var written = 0
     private var contentHash: UInt64 = 0
     private var isOpen = true
-    private let level: Int
+    let level: Int
 
     /// Bytes handed to the file system at once.
     private static let bufferBytes = 1 << 20
@@ -30,16 +30,17 @@ final class SegmentFileWriter {
         level = SegmentLayout.compressionLevel(segmentLevel: draft.level)
         try fileSystem.makeDirectories(DiskLayout.folder(of: path))
         file = try fileSystem.create(temporary)
-        buffer = SegmentLayout.header(SegmentLayout.version(of: signal))
+        buffer = SegmentLayout.header(SegmentLayout.version)
     }
 
     deinit { abandon() }
 
     /// Appends a frame with this content.
-    func append(_ content: [UInt8]) throws(ObsError) -> FramePlace {
+    /// - Parameter isPacked: the content is compressed already.
+    func append(_ content: [UInt8], isPacked: Bool = false) throws(ObsError) -> FramePlace {
         precondition(isOpen, "BUG: segment \(path) written after its end")
         let offset = written + buffer.count
-        let checksum = try Frame.append(content, level: level, to: &buffer)
+        let checksum = try Frame.append(content, level: isPacked ? nil : level, to: &buffer)
         contentHash = chain(contentHash, checksum)
         let place = FramePlace(offset: offset, length: written + buffer.count - offset)
         if buffer.count >= Self.bufferBytes { try flush() }
@@ -77,7 +78,7 @@ final class SegmentFileWriter {
         tail.appendLittleEndian(UInt64(length))
         info.checksum = tail.withUnsafeBytes { hash64($0) }
         tail.appendLittleEndian(info.checksum)
-        tail.append(contentsOf: SegmentLayout.header(SegmentLayout.version(of: signal)))
+        tail.append(contentsOf: SegmentLayout.header(SegmentLayout.version))
         buffer.append(contentsOf: tail)
         info.bytes = Int64(written + buffer.count)
         try flush()

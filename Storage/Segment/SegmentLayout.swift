@@ -16,8 +16,12 @@ internal import ObsEncoding
 package enum SegmentLimits {
     /// Names (metric names, services) the footer and the catalogue list; with more, the segment must be asked. A catalogue row stays under some 30 kB.
     package static let namesMax = 1024
-    /// Rows of an event block.
-    package static let blockRowsMax = 65_536
+    /// Rows of an event block a writer makes: enough for each column to compress, few enough that one stream's newest lines cost little.
+    package static let blockRowsMax = 8192
+    /// And of one a reader takes.
+    package static let blockRowsReadMax = 65_536
+    /// A block of as many rows ends with its stream, and a merge copies it as it is where nothing comes between its rows.
+    package static let blockRowsMin = 2048
     /// Bytes of text after which an event block is cut: bounds what one read holds.
     package static let blockBytesMax = 8 << 20
     /// Samples of a chunk: a longer series is several chunks, so that a short range decodes little.
@@ -39,10 +43,8 @@ package enum SegmentLimits {
 }
 
 enum SegmentLayout {
-    /// The newest version, which a reader knows with all before. 2: posting lists of metrics may be Roaring sets.
+    /// The newest version, which is written, and read with all before. 2: posting lists of metrics may be Roaring sets, lines and attributes are texts.
     static let version: UInt16 = 2
-    /// What a writer writes: events are as they were in version 1, so that a reader of that still reads them.
-    static func version(of signal: Signal) -> UInt16 { signal == .metrics ? 2 : 1 }
 
     private static let magic: [UInt8] = Array("OBSSEG".utf8)
     /// Header, and the end of the trailer.

@@ -57,7 +57,7 @@ package final class SpanSegmentReader: Sendable {
     }
 
     private static func block(_ cursor: inout ByteCursor, end: Int) throws(ObsError) -> SpanBlockInfo {
-        let rows = try cursor.count(max: SegmentLimits.blockRowsMax)
+        let rows = try cursor.count(max: SegmentLimits.blockRowsReadMax)
         let low = try cursor.zigzag()
         let high = try cursor.zigzag()
         let first = TraceID(high: try cursor.u64().byteSwapped, low: try cursor.u64().byteSwapped)
@@ -123,7 +123,9 @@ package final class SpanSegmentReader: Sendable {
         batch.name = try strings(reader, .name, wanted: columns.contains(.name), &batch.bytes)
         batch.statusMessage = try strings(reader, .statusMessage, wanted: columns.contains(.rest), &batch.bytes)
         batch.traceState = try strings(reader, .traceState, wanted: columns.contains(.rest), &batch.bytes)
-        batch.attributes = try strings(reader, .attributes, wanted: columns.contains(.attributes), &batch.bytes)
+        batch.attributes =
+            columns.contains(.attributes)
+            ? try reader.texts(SpanColumn.attributes.rawValue, times: batch.startNanos, into: &batch.bytes) : .init(repeating: .empty, count: info.rows)
         batch.events = try strings(reader, .events, wanted: columns.contains(.events), &batch.bytes)
         batch.links = try strings(reader, .links, wanted: columns.contains(.links), &batch.bytes)
         batch.dropped = try strings(reader, .dropped, wanted: columns.contains(.rest), &batch.bytes)
@@ -141,7 +143,7 @@ package final class SpanSegmentReader: Sendable {
 
     /// Memory a decoded block takes, about.
     package func memoryBytes(block number: Int) throws(ObsError) -> Int {
-        try blocks[number].rows * 136 + file.contentBytes(blocks[number].places)
+        try blocks[number].rows * 136 + file.contentBytes(blocks[number].places) + blocks[number].places.textBytes([SpanColumn.attributes.rawValue])
     }
 
     func frames(block number: Int) throws(ObsError) -> (bytes: [UInt8], checksums: [UInt64]) { try file.frames(blocks[number].places) }

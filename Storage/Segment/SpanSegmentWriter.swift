@@ -187,7 +187,7 @@ package final class SpanSegmentWriter {
             case .name: try writer.strings(block.name, of: block.bytes)
             case .statusMessage: try writer.strings(block.statusMessage, of: block.bytes)
             case .traceState: try writer.strings(block.traceState, of: block.bytes)
-            case .attributes: try writer.strings(block.attributes, of: block.bytes)
+            case .attributes: try writer.texts(block.attributes, of: block.bytes, as: .attributes, times: block.startNanos)
             case .events: try writer.strings(block.events, of: block.bytes)
             case .links: try writer.strings(block.links, of: block.bytes)
             case .dropped: try writer.strings(block.dropped, of: block.bytes)

@@ -6,7 +6,7 @@ import ObsStore
 import XCTest
 
 /// Files of every version ever released stay readable. `segments/v1` was written by version 1 from the contents below and is never written again;
-/// a new version adds a folder: run once with OBS_WRITE_FIXTURES=v3. `v2` has metrics only, events are still written as version 1.
+/// a new version adds a folder: run once with OBS_WRITE_FIXTURES=v3.
 final class FixtureTests: XCTestCase {
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/segments"
 
@@ -111,6 +111,8 @@ final class FixtureTests: XCTestCase {
     }
 
     func testVersion2() throws {
+        XCTAssertTrue(try readLogs(disk("v2", "logs")) == Self.logs)
+        XCTAssertTrue(try readSpans(disk("v2", "traces")) == Self.spans)
         let disk = try disk("v2", "metrics")
         let series = (Self.series + Self.manySeries).sorted { $0.labels < $1.labels }
         XCTAssertTrue(try readMetrics(disk) == series)

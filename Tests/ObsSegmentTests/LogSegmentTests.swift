@@ -49,12 +49,27 @@ final class LogSegmentTests: XCTestCase {
 
     func testBlocksAreCutByRows() throws {
         let disk = MemoryFileSystem()
-        let rows = (0..<65_537).map {
+        let rows = (0..<2 * SegmentLimits.blockRowsMax + 1).map {
             LogRow(time: Int64($0) * 1000, line: [UInt8(truncatingIfNeeded: $0)], resource: [1, UInt8($0 % 3), 2, 0], arrival: UInt64($0))
         }
         try writeLogs(rows, disk)
         let reader = try LogSegmentReader.open(disk, path)
-        XCTAssertEqual(reader.blocks.map(\.rows), [65_536, 1])
+        XCTAssertEqual(reader.blocks.map(\.rows), [SegmentLimits.blockRowsMax, SegmentLimits.blockRowsMax, 1])
+        XCTAssertTrue(try readLogs(disk) == rows)
+    }
+
+    func testBigBlocksEndWithTheirStream() throws {
+        let disk = MemoryFileSystem()
+        let least = SegmentLimits.blockRowsMin
+        let counts = [least + 5, least - 1, 10, least, 3]
+        var rows: [LogRow] = []
+        for (stream, count) in counts.enumerated() {
+            for row in 0..<count { rows.append(LogRow(labels: Labels([("service_name", "s\(stream)")]), time: Int64(row), line: [1])) }
+        }
+        try writeLogs(rows, disk)
+        let reader = try LogSegmentReader.open(disk, path)
+        XCTAssertEqual(reader.blocks.map(\.rows), [least + 5, least - 1 + 10, least, 3])
+        XCTAssertEqual(reader.blocks.map(\.firstStream), [0, 1, 3, 4])
         XCTAssertTrue(try readLogs(disk) == rows)
     }
 

@@ -42,12 +42,12 @@ final class SpanSegmentTests: XCTestCase {
     }
 
     func testBlocksAreCutWithinATrace() throws {
-        let rows = (0..<65_540).map {
+        let rows = (0..<SegmentLimits.blockRowsMax + 4).map {
             SpanRow(spanID: UInt64($0) + 1, parentID: UInt64($0), start: Int64($0), resource: [UInt8($0 % 5), 1, 1], service: "s\($0 % 5)")
         }
         let disk = MemoryFileSystem()
         try writeSpans(rows, disk)
-        XCTAssertEqual(try SpanSegmentReader.open(disk, path).blocks.map(\.rows), [65_536, 4])
+        XCTAssertEqual(try SpanSegmentReader.open(disk, path).blocks.map(\.rows), [SegmentLimits.blockRowsMax, 4])
         XCTAssertTrue(try readSpans(disk) == rows)
     }
 

@@ -165,6 +165,13 @@ private func columnSeeds() -> [String: [[UInt8]]] {
             encoded(4) { StringColumn.append(ranges, of: text, to: &$0) }, encoded(2) { StringColumn.append([ranges[0], ranges[3]], of: text, to: &$0) },
             encoded(8) { StringColumn.append([0, 1, 0, 1, 0, 1, 0, 1].map { ranges[$0] }, of: text, to: &$0) },
         ],
+        "column-texts": [
+            [4] + packedTexts(#"{"ts":"1970-01-01T00:00:00.001Z","n":1.5,"id":"00ff"}"#, 4), [9] + packedTexts("user # from 10.0.0.#: done in 0.# s", 9),
+        ],
+        "texts": [
+            "\u{0}{\"ts\":\"1970-01-01T00:00:00.001Z\",\"n\":1.50,\"l\":[1,-2],\"s\":\"a \\\" b\",\"h\":\"DEADBEEF\"}\nuser 17 from 10.0.0.7\n007 -0 1. .5 1e3",
+            "\u{2}GET /a/17?x=0.10 200\nGET /a/18?x=0.20 404\n",
+        ].map { Array($0.utf8) } + [[1, 1, 97, 1, 2, 98, 99, 1, 98, 3, 1, 2, 3, 4, 5, 6, 7, 8, 1, 99, 2, 1, 10, 1, 97, 1, 0]],
         "column-trace-ids": [encoded(4) { TraceIDColumn.append([1, 1, 0, 2].map { TraceID(high: $0, low: $0) }, to: &$0) }],
         "front-coded": [[3, 0, 2, 97, 98, 1, 1, 99, 0, 1, 100]], "chunk-block": [[0, 2, 3, 2, 0, 2, 2, 0, 4]], "posting-list": [[3, 0, 1, 250, 1]],
         "frame": [frame, stored],
@@ -369,4 +376,15 @@ private func protobufSeeds() -> [String: [[UInt8]]] {
         "remote-write": [write.bytes], "otlp-metrics-protobuf": metrics, "otlp-logs-protobuf": [logs], "otlp-traces-protobuf": [traces],
         "loki-protobuf": [loki.bytes],
     ]
+}
+
+/// A column of a text with each `#` replaced by the row's number.
+private func packedTexts(_ text: String, _ count: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    let ranges = (0..<count).map { row in
+        Array(text.utf8).flatMap { $0 == UInt8(ascii: "#") ? Array(String(row).utf8) : [$0] }.withUnsafeBytes { bytes.intern($0) }
+    }
+    var packed: [UInt8] = []
+    bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, times: (0..<count).map { Int64($0) * 1_000_000 }, level: 1, to: &packed) }
+    return packed
 }

@@ -33,6 +33,20 @@ let columnTargets: [FuzzTarget] = [
         }
         precondition(again.map { Array(textAgain[$0.range]) } == ranges.map { Array(text[$0.range]) })
     },
+    FuzzTarget("column-texts") { bytes in
+        guard let count = bytes.first.map(Int.init) else { return }
+        var text: [UInt8] = []
+        let times = (0..<count).map { Int64($0) * 1_000_000 }
+        let decoded = try? Array(bytes.dropFirst()).withUnsafeBytes { try TextColumn.decode($0, count: count, times: times, bytesMax: 1 << 20, into: &text) }
+        if let decoded { textsComeBack(decoded.map { Array(text[$0.range]) }, .lines, times) }
+    },
+    FuzzTarget("texts") { bytes in
+        guard let kind = bytes.first else { return }
+        let lines = bytes.dropFirst().split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { Array($0) }
+        // Each more than once: what comes back otherwise would show in a dictionary or a shape.
+        let texts = lines + lines.reversed() + lines.prefix(3)
+        textsComeBack(texts, kind & 1 == 0 ? .lines : .attributes, kind & 2 == 0 ? [] : texts.indices.map { Int64($0) << Int64(kind >> 2) })
+    },
     FuzzTarget("column-trace-ids") { bytes in
         let ids = try column(bytes) { (cursor: inout ByteCursor, count) throws(ObsError) in try TraceIDColumn.decode(&cursor, count: count) }
         var encoded: [UInt8] = []
@@ -65,4 +79,19 @@ private func column<R>(_ bytes: [UInt8], _ decode: (inout ByteCursor, Int) throw
         let count = Int(try cursor.u8())
         return try decode(&cursor, count < 200 ? count : (count - 199) * 97)
     }
+}
+
+/// Packs and unpacks texts, which must be the same then.
+private func textsComeBack(_ texts: [[UInt8]], _ content: TextColumn.Content, _ times: [Int64]) {
+    var bytes: [UInt8] = []
+    let ranges = texts.map { text in text.withUnsafeBytes { bytes.intern($0) } }
+    var packed: [UInt8] = []
+    bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, times: times, level: 1, to: &packed) }
+    var back: [UInt8] = []
+    let again = required {
+        do { return try packed.withUnsafeBytes { try TextColumn.decode($0, count: texts.count, times: times, bytesMax: 1 << 28, into: &back) } } catch {
+            throw error as? ObsError ?? ObsError(.internalError, "\(error)")
+        }
+    }
+    precondition(again.map { Array(back[$0.range]) } == texts)
 }

@@ -1,0 +1,57 @@
+// What packing lines costs and saves, beside zstd of the same lines: `swift build -c release --product codecs && .build/release/codecs LINES [ROWS]`.
+// LINES is a file of lines, ordered as a segment has them (by stream, then time); ROWS are those of a block.
+import Foundation
+import ObsCompress
+import ObsCore
+import ObsEncoding
+
+func processorSeconds(_ body: () throws -> Void) rethrows -> Double {
+    func now() -> Double {
+        var time = timespec()
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+    let start = now()
+    try body()
+    return now() - start
+}
+
+func run(_ path: String, blockRows: Int) throws {
+    let all = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+    var lines: [ByteRange] = []
+    var start = 0
+    for (index, byte) in all.enumerated() where byte == UInt8(ascii: "\n") {
+        lines.append(ByteRange(offset: UInt32(start), count: UInt32(index - start)))
+        start = index + 1
+    }
+    var bytes = (packed: 0, zstd: 0)
+    var seconds = (pack: 0.0, unpack: 0.0, zstd: 0.0)
+    for first in stride(from: 0, to: lines.count, by: blockRows) {
+        let block = Array(lines[first..<min(lines.count, first + blockRows)])
+        var packed: [UInt8] = []
+        seconds.pack += processorSeconds { all.withUnsafeBytes { TextColumn.append(block, of: $0, level: 1, to: &packed) } }
+        var back: [UInt8] = []
+        var ranges: [ByteRange] = []
+        seconds.unpack += try processorSeconds {
+            ranges = try packed.withUnsafeBytes { try TextColumn.decode($0, count: block.count, bytesMax: 1 << 30, into: &back) }
+        }
+        for (line, again) in zip(block, ranges) where all[line.range] != back[again.range] { fatalError("line at \(line.offset) came back otherwise") }
+        bytes.packed += packed.count
+        let whole = Array(all[Int(block[0].offset)..<block[block.count - 1].range.upperBound])
+        seconds.zstd += processorSeconds { bytes.zstd += zstdCompress(whole, level: 1).count }
+    }
+    let count = Double(lines.count)
+    func each(_ seconds: Double) -> String { String(format: "%.2f us, %.2f GB/s", seconds / count * 1e6, Double(all.count) / seconds / 1e9) }
+    print(String(format: "%d lines of %.1f bytes", lines.count, Double(all.count) / count))
+    print(String(format: "texts   %6.2f bytes a line; packed in ", Double(bytes.packed) / count) + each(seconds.pack) + "; unpacked in " + each(seconds.unpack))
+    print(String(format: "zstd-1  %6.2f bytes a line; packed in ", Double(bytes.zstd) / count) + each(seconds.zstd))
+}
+
+guard CommandLine.arguments.count >= 2 else {
+    print("usage: codecs LINES [ROWS]")
+    exit(2)
+}
+do { try run(CommandLine.arguments[1], blockRows: CommandLine.arguments.count > 2 ? Int(CommandLine.arguments[2]) ?? 8192 : 8192) } catch {
+    print("\(error)")
+    exit(1)
+}
