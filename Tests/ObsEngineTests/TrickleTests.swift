@@ -64,6 +64,13 @@ final class TrickleTests: EngineTestCase {
             lines.append((["app": "trickle", "stream": "\(number)"], nanos, "key\(number)=\(random.next() % 1000) came late"))
             spans.append((random.next(), random.next(), "service\(number % 30)", "GET /\(number)", nanos, Int64(random.next() % 1_000_000)))
         }
-        return (samples, logBatch(lines), spanBatch(spans))
+        var (logs, traces) = (logBatch(lines), spanBatch(spans))
+        for row in 0..<Self.rowsPerBody {
+            var list: [UInt8] = []
+            list.appendAttribute("key\(random.next() % Self.streams)".utf8, row % 2 == 0 ? .int(Int64(row)) : .string("value \(random.next() % 100)"))
+            logs.attributes[row] = logs.bytes.intern(list)
+            traces.attributes[row] = traces.bytes.intern(list)
+        }
+        return (samples, logs, traces)
     }
 }
