@@ -50,6 +50,8 @@ struct Epochs: Sendable {
         let newest = epochs.known.keys.max()
         if let newest, epochs.known[newest] == Bounds(present) {
             epochs.current = newest
+            // An earlier start may have renamed the file and failed before that was durable; records will count on it.
+            try fileSystem.syncDirectory(layout.walRoot)
             return epochs
         }
         if let newest { epochs.current = newest == .max ? 1 : newest + 1 }

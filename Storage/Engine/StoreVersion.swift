@@ -29,6 +29,8 @@ struct StoreVersion {
         guard let line = lines.first(where: { $0.hasPrefix("secret ") }), let secret = UInt64(line.dropFirst(7), radix: 16) else {
             throw ObsError(.corrupt, "the version file holds no secret", place: "\(layout.version):0")
         }
+        // The start that made it may have ended before its name was durable.
+        try fileSystem.syncDirectory(DiskLayout.folder(of: layout.version))
         return StoreVersion(secret: secret)
     }
 }

@@ -63,6 +63,8 @@ final class Tombstones: MergeFilter {
                 gate.quarantine(path, layout, ObsError(.corrupt, "\(error.message); what this deletion hid can be seen again", place: path))
             }
         }
+        // What hides rows from now on must still do so after a power cut, also when the start before this one could not make it durable.
+        if !found.all.isEmpty { try fileSystem.syncDirectory(layout.tombstones) }
         found.begun = Set(found.all.keys)
         let loaded = found
         state.read { $0 = loaded }

@@ -42,6 +42,30 @@ final class EpochTests: EngineTestCase {
         return (other, left)
     }
 
+    /// A start enters its limits, fails before their file's name is durable, and is tried again; then the power goes.
+    func testLimitsEnteredByAStartThatFailed() throws {
+        for state in 1...8 as ClosedRange<UInt64> {
+            let root = makeRoot()
+            let disk = FaultyFileSystem()
+            let engine = try open(root, disk, limits(4))
+            _ = try fill(engine, "a")
+            let first = crash(root, disk, engine)
+            first.disk.watch { $0.operation == .syncDirectory && $0.path.hasSuffix("/wal") ? .inputOutput : nil }
+            XCTAssertThrowsError(try open(first.root, first.disk, limits(2)))
+            first.disk.watch(nil)
+            let second = try open(first.root, first.disk, limits(2))
+            XCTAssertEqual(try fill(second, "b").accepted, 1)
+            let both = try read(second)
+            var random = SplitMix(state: state)
+            let other = makeRoot()
+            let left = first.disk.afterPowerCut(from: first.root, to: other, using: &random)
+            second.close()
+            let third = try open(other, left, limits(100))
+            XCTAssertEqual(try read(third), both, "\(state)")
+            third.close()
+        }
+    }
+
     func testSameContentUnderOtherLimits() throws {
         for other in [limits(2), limits(100)] {
             let root = makeRoot()
