@@ -235,7 +235,10 @@ package final class MemoryFileSystem: FileSystem {
 
     package func exists(_ path: String) -> Bool { state.withLock { $0.names[path] != nil || $0.folders.contains(path) } }
 
-    package func isDirectory(_ path: String) -> Bool { state.withLock { $0.folders.contains(path) } }
+    /// A folder above a file that a power cut left is there, whether or not its own name was synced.
+    package func isDirectory(_ path: String) -> Bool {
+        state.withLock { state in state.folders.contains(path) || state.names.keys.contains { $0.hasPrefix(path + "/") } }
+    }
 
     package func size(_ path: String) throws(ObsError) -> Int {
         guard let bytes = content(path) else { throw missing(path) }

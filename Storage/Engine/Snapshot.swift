@@ -45,8 +45,11 @@ struct Snapshot {
         for name in try files.list(layout.snapshots) where isName(name) {
             let left = DiskLayout(root: layout.snapshot(name))
             guard files.isDirectory(left.root), !files.exists(left.version) else { continue }
-            DiagnosticLog.info("unfinished snapshot removed", [("path", left.root)])
-            try removeTree(files, left.root)
+            // What is left of a copy is no reason not to start; the next start tries again.
+            do throws(ObsError) {
+                try removeTree(files, left.root)
+                DiagnosticLog.info("unfinished snapshot removed", [("path", left.root)])
+            } catch { DiagnosticLog.warn("unfinished snapshot not removed", [("path", left.root), ("error", error.description)]) }
         }
     }
 
