@@ -67,3 +67,15 @@ package struct ByteInterner {
         }
     }
 }
+
+/// The slots of an open-addressing table, twice as many: each 32 bits of a hash over 32 bits of a number, 0 when free; the hash says where it goes.
+package func doubledSlots(_ old: [UInt64]) -> [UInt64] {
+    var slots = [UInt64](repeating: 0, count: old.count * 2)
+    let mask = slots.count - 1
+    for slot in old where slot != 0 {
+        var at = Int(truncatingIfNeeded: slot >> 32) & mask
+        while slots[at] != 0 { at = (at + 1) & mask }
+        slots[at] = slot
+    }
+    return slots
+}

@@ -222,19 +222,8 @@ extension HeadLabelIndex.State {
         names[nameNumber].newest = UInt32(number)
         names[nameNumber].labels += 1
         slots[at] = (hash64(bytes) >> 32) << 32 | UInt64(number + 1)
-        if labels.count * 4 > slots.count * 3 { grow() }
+        if labels.count * 4 > slots.count * 3 { slots = doubledSlots(slots) }
         return number
-    }
-
-    private mutating func grow() {
-        let old = slots
-        let mask = old.count * 2 - 1
-        slots = [UInt64](repeating: 0, count: old.count * 2)
-        for slot in old where slot != 0 {
-            var at = Int(truncatingIfNeeded: slot >> 32) & mask
-            while slots[at] != 0 { at = (at + 1) & mask }
-            slots[at] = slot
-        }
     }
 }
 

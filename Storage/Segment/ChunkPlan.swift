@@ -95,8 +95,6 @@ struct BlockUse {
 
     init(count: Int) { blocks = [Block](repeating: Block(), count: count) }
 
-    static func bytes(count: Int) -> Int { count * MemoryLayout<Block>.stride }
-
     mutating func note(_ place: ColumnPlace, samples: Int, isCopied: Bool) {
         // Reading says what is wrong with a block that does not exist.
         guard blocks.indices.contains(place.block) else { return }

@@ -285,18 +285,7 @@ private struct LabelInterner {
         let nameNumber = names.intern(name)
         if nameNumber == labelsOfName.count { labelsOfName.append([]) }
         labelsOfName[nameNumber].append(number)
-        if places.count * 4 > slots.count * 3 { grow() }
+        if places.count * 4 > slots.count * 3 { slots = doubledSlots(slots) }
         return number
-    }
-
-    private mutating func grow() {
-        let old = slots
-        let mask = old.count * 2 - 1
-        slots = [UInt64](repeating: 0, count: old.count * 2)
-        for slot in old where slot != 0 {
-            var at = Int(truncatingIfNeeded: slot >> 32) & mask
-            while slots[at] != 0 { at = (at + 1) & mask }
-            slots[at] = slot
-        }
     }
 }

@@ -320,11 +320,12 @@ final class RetentionRuleTests: EngineTestCase {
             try engine.flush()
         }
         engine.close()
+        let (big, small) = (try TenantID("big"), try TenantID("small"))
         for _ in 0..<2 {
             // A segment of each signal is too many; the newest of each signal stays all the same.
             engine = try open(root, disk) {
                 $0.maintainsItself = false
-                $0.retention.bytesByTenant = [try! TenantID("big"): .max, try! TenantID("small"): 1]
+                $0.retention.bytesByTenant = [big: .max, small: 1]
             }
             engine.enforceRetention()
             XCTAssertEqual(try ["default", "big", "small"].map { try read(engine, tenant: $0).count }, [4, 4, 1])
@@ -333,7 +334,7 @@ final class RetentionRuleTests: EngineTestCase {
         }
         engine = try open(root, disk) {
             $0.maintainsItself = false
-            $0.retention.bytesByTenant = [try! TenantID("big"): .max]
+            $0.retention.bytesByTenant = [big: .max]
             $0.retention.bytesEachTenant = 1
         }
         engine.enforceRetention()

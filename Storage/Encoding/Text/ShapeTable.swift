@@ -166,23 +166,13 @@ struct ShapeColumns {
         }
         for shape in 0..<table.count {
             switch table.rule(shape) {
-            case .json:
+            case .json, .attributes:
+                let slots = table.withKey(shape) { table.rule(shape) == .json ? jsonFields($0) : attributeFields($0) }
                 columnsOf.append(
-                    table.withKey(shape) { key in
-                        jsonFields(key).map { field in
-                            let number = fields.intern(field)
-                            if number == columnOfField.count { columnOfField.append(fresh() ?? shared()) }
-                            return columnOfField[number]
-                        }
-                    })
-            case .attributes:
-                columnsOf.append(
-                    table.withKey(shape) { key in
-                        pieces(key).dropLast().map { piece in
-                            let number = fields.intern(piece)
-                            if number == columnOfField.count { columnOfField.append(fresh(ValueKind(attributeType: piece.last ?? 0)) ?? shared()) }
-                            return columnOfField[number]
-                        }
+                    slots.map { slot in
+                        let number = fields.intern(slot.name)
+                        if number == columnOfField.count { columnOfField.append(fresh(slot.kind) ?? shared()) }
+                        return columnOfField[number]
                     })
             case .whole:
                 let column = wholes ?? fresh() ?? shared()
@@ -209,13 +199,18 @@ private func pieces(_ key: UnsafeRawBufferPointer) -> [UnsafeRawBufferPointer] {
 }
 
 /// The name of each slot of a JSON shape: its key, with a mark for strings; elements of an array have the name of what is before them.
-private func jsonFields(_ key: UnsafeRawBufferPointer) -> [[UInt8]] {
+private func jsonFields(_ key: UnsafeRawBufferPointer) -> [(name: [UInt8], kind: ValueKind)] {
     var name: [UInt8] = []
     return pieces(key).dropLast().map { piece in
         if let colon = piece.lastIndex(of: UInt8(ascii: ":")), colon > 0, piece[colon - 1] == UInt8(ascii: "\"") {
             let start = piece[..<(colon - 1)].lastIndex(of: UInt8(ascii: "\"")).map { $0 + 1 } ?? 0
             name = Array(piece[start..<(colon - 1)])
         }
-        return name + [piece.last == UInt8(ascii: "\"") ? 1 : 0]
+        return (name + [piece.last == UInt8(ascii: "\"") ? 1 : 0], .text)
     }
+}
+
+/// The name of each slot of an attribute list: its key and type.
+private func attributeFields(_ key: UnsafeRawBufferPointer) -> [(name: [UInt8], kind: ValueKind)] {
+    pieces(key).dropLast().map { piece in (Array(piece), ValueKind(attributeType: piece.last ?? 0)) }
 }

@@ -43,10 +43,10 @@ enum ByteClass {
     }
 }
 
-/// How texts are cut into slots. Raw values are stored: only append.
-enum SlotRule: UInt8 {
+/// How texts are cut into slots. Not stored: a reader only puts slots back.
+enum SlotRule {
     /// A JSON object on one line: every string, number and literal is a slot.
-    case json = 0
+    case json
     /// Words with a digit in them, with dots inside: numbers, versions, addresses, identifiers.
     case words
     /// Every word, for texts whose words differ from one to the next.

@@ -1,6 +1,3 @@
-package import ObsCore
-internal import ObsCompress
-
 // The bytes of a text column are many streams: statics, indices, numbers, strings. Each is compressed by itself, since bytes of one kind compress best among
 // themselves, and can be left unread; small ones share one frame, since each frame costs its header and tables.
 //
@@ -9,6 +6,9 @@ internal import ObsCompress
 // shared frame: the small streams back to back · frames of the large ones
 // ```
 // A frame whose stored bytes are its raw bytes is not compressed, else it is one or more zstd frames back to back.
+
+internal import ObsCompress
+internal import ObsCore
 
 /// Collects streams.
 struct StreamWriter {
@@ -32,28 +32,22 @@ struct StreamWriter {
             small.append(contentsOf: stream)
         } else {
             head.appendVarint(UInt64(stream.count) << 1)
-            large.append(contentsOf: planeBytes >= Self.planeBytesMin ? frames(stream, planeBytes) : frame(stream))
+            large.append(contentsOf: frame(stream, planeBytes: planeBytes))
         }
     }
 
-    private mutating func frames(_ raw: [UInt8], _ planeBytes: Int) -> [UInt8] {
+    private mutating func frame(_ raw: [UInt8], planeBytes: Int = 0) -> [UInt8] {
+        // What is before the planes goes with the first of them.
+        let pieceBytes = planeBytes >= Self.planeBytesMin ? planeBytes : max(raw.count, 1)
         var packed: [UInt8] = []
         raw.withUnsafeBytes { raw in
             var from = 0
             while from < raw.count {
-                // What is before the planes goes with the first of them.
-                let to = from == 0 ? raw.count - (raw.count / planeBytes - 1) * planeBytes : from + planeBytes
+                let to = from == 0 ? raw.count - (raw.count / pieceBytes - 1) * pieceBytes : from + pieceBytes
                 packed.append(contentsOf: zstdCompress(UnsafeRawBufferPointer(rebasing: raw[from..<to]), level: level))
                 from = to
             }
         }
-        let stored = packed.count < raw.count ? packed : raw
-        lengths.appendVarint(UInt64(stored.count))
-        return stored
-    }
-
-    private mutating func frame(_ raw: [UInt8]) -> [UInt8] {
-        let packed = raw.isEmpty ? [] : zstdCompress(raw, level: level)
         let stored = packed.count < raw.count ? packed : raw
         lengths.appendVarint(UInt64(stored.count))
         return stored

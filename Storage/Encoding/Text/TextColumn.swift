@@ -1,4 +1,4 @@
-// Columns of texts: log lines, and the attributes and names of spans.
+// Columns of texts: log lines, and the attributes of records and spans.
 //
 // What writes texts is programs, and a program has few statements that do. So a text is split into what its statement wrote, the *shape*, and what differed, the
 // values in its *slots* (`SlotRule`). Shapes are kept once; which shape a row has is a small number; and each slot of a shape is a column of texts of its
@@ -7,7 +7,7 @@
 // address in it columns of bytes, and what is left to the entropy coder is little more than what nobody could have known.
 //
 // Three things keep this honest. No choice can lose a byte: slots are cut out and put back, and a kind of value is only taken when all values of the column
-// print as they were. Every choice is bounded: shapes that few rows have share their columns, what has no shape is stored as it came, depth ends at three. And
+// print as they were. Every choice is bounded: shapes that few rows have share their columns, what has no shape is stored as it came, shapes within shapes end at three. And
 // all is local to a block: no state outlives it, so blocks can be copied from file to file.
 //
 // ```
@@ -20,10 +20,11 @@
 //   4 decimals    varint scale · ending u8 · stream of integers
 //   5 hex         varint digits · upper u8 · stream of bytes
 //   6 times       varint digits · stream of integers: what the instant is after the row's time
+//   7 shapes      varint shapes · varint columns · shapes (stream) · shape of each row (stream of integers) · column × columns
 //   8 int64       stream of integers: values of 8 bytes, little endian
 //   9 float64     stream of floats: likewise
-//   7 shapes      varint shapes · varint columns · shapes (stream) · shape of each row (stream of integers) · column × columns
-// shape    varint slots · (varint column of the slot << 1 | whether the value's length, a varint, stands in front of it) × slots · varint length of the pieces around them × (slots + 1) · pieces
+// shape    varint slots · (varint column << 1 | whether the value's length, a varint, stands in front of it) × slots
+//          varint length of each piece around them × (slots + 1) · pieces
 // ```
 // The rows of a slot's column are the rows of its shapes that have it, in order, a row's slots from left to right. A stream's number is not stored: streams are
 // counted in the order the plan names them.

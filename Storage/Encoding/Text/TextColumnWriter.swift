@@ -158,7 +158,7 @@ struct TextColumnWriter {
         guard seen.count * 2 <= values.count else { return false }
         begin(.dictionary)
         plan.appendVarint(UInt64(firsts.count))
-        // Sorted, neighbours are alike and the numbers of a skewed column stay small enough.
+        // In the order they first came: what is frequent has a small number.
         column(firsts, rule: rule)
         integers(numbers)
         return true
