@@ -55,6 +55,15 @@ package enum TextColumn {
         writer.finish(into: &output)
     }
 
+    /// Likewise, and gives the bytes of a `TextFilter` in `filter`; none when there is none.
+    package static func append(
+        _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content = .lines, times: [Int64] = [], level: Int, to output: inout [UInt8],
+        filter: inout [UInt8]
+    ) {
+        append(ranges, of: bytes, as: content, times: times, level: level, to: &output)
+        filter = []
+    }
+
     /// Appends the texts to `bytes` and returns where each is.
     ///
     /// - Parameters:
