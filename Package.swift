@@ -115,6 +115,8 @@ let package = Package(
                 "ObsEngine", "ObsSegment", "CMalloc",
             ], swiftSettings: settings),
         .executableTarget(name: "codecs", dependencies: ["ObsCore", "ObsCompress", "ObsEncoding"], path: "Benchmarks/codecs", swiftSettings: plainSettings),
+        .executableTarget(
+            name: "scans", dependencies: ["ObsCore", "ObsStore", "ObsDisk", "ObsEngine"], path: "Benchmarks/scans", swiftSettings: plainSettings),
         .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),
         .target(name: "ObsSDK", swiftSettings: settings),
 

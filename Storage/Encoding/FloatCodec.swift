@@ -18,6 +18,13 @@ package enum FloatCodec {
 
     /// 10^0...10^15; doubles hold them exactly.
     private static let powers: [Double] = [1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15]
+    package static var exponentMax: Int { powers.count - 1 }
+    package static func power(_ exponent: Int) -> Double { powers[exponent] }
+
+    /// The integer that over 10^exponent is exactly this value; nil when there is none (-0, NaN, an infinity, too many digits).
+    package static func integer(_ value: Double, _ exponent: Int) -> Int64? { scaled(value, powers[exponent]) }
+    package static func value(_ integer: Int64, _ exponent: Int) -> Double { Double(integer) / powers[exponent] }
+
     /// Integers up to here are doubles themselves.
     private static let exactMax: Double = 9_007_199_254_740_992
     /// Values looked at to guess the exponent.

@@ -1,4 +1,5 @@
 internal import ObsCore
+internal import ObsSegment
 internal import ObsStore
 
 /// Runs its argument under the lock of the signal the head belongs to.

@@ -7,8 +7,7 @@ typealias MetricSegment = SegmentHandle<MetricSegmentReader>
 /// Series of one segment that satisfy a selector and whose time reaches into the range.
 final class SegmentSeries: SeriesSource {
     private let segment: MetricSegment
-    private let reader: MetricSegmentReader
-    private let range: ClosedRange<Int64>
+    private var scan: SeriesScan
     private let mask: DeletedRows
     private let ordinals: [Int]
     private var position = -1
@@ -21,10 +20,9 @@ final class SegmentSeries: SeriesSource {
     ) throws(ObsError) {
         self.segment = segment
         self.mask = mask
-        self.range = range
-        reader = try segment.reader()
+        let reader = try segment.reader()
+        scan = SeriesScan(reader, range: range)
         context.count(segments: 1)
-        let reader = reader
         ordinals = try segment.reading { () throws(ObsError) -> [Int] in
             let found = try segment.ordinals(selectors, range: range, mask: limit == nil ? DeletedRows() : mask)
             return found.map { Array($0.prefix(limit ?? .max)) } ?? Array(0..<min(limit ?? .max, reader.seriesCount))
@@ -34,15 +32,31 @@ final class SegmentSeries: SeriesSource {
     }
 
     func samples() throws(ObsError) -> (times: [Int64], values: [Double]) {
-        let samples = try segment.reading { () throws(ObsError) in try reader.samples(ordinals[position], range: range) }
+        let samples = try segment.reading { () throws(ObsError) in try scan.samples(ordinals[position]) }
         guard let labels, !mask.isEmpty else { return samples }
         let deleted = mask.deletedTimes(labels)
         return deleted.isEmpty ? samples : leaving(out: deleted, samples)
     }
 
+    func summary(_ parts: SummaryParts, read: inout Int) throws(ObsError) -> SampleSummary {
+        let deleted = labels.map { mask.deletedTimes($0) } ?? []
+        return try segment.reading { () throws(ObsError) in try scan.summary(ordinals[position], parts, deleted: deleted, read: &read) }
+    }
+
+    func pieces(_ parts: SummaryParts) throws(ObsError) -> [SamplePiece] {
+        let deleted = labels.map { mask.deletedTimes($0) } ?? []
+        let segment = segment
+        var pieces = try segment.reading { () throws(ObsError) in try scan.pieces(ordinals[position], parts, deleted: deleted) }
+        for index in pieces.indices {
+            let samples = pieces[index].samples
+            pieces[index].samples = { () throws(ObsError) in try segment.reading(samples) }
+        }
+        return pieces
+    }
+
     func advance() throws(ObsError) {
         position += 1
-        labels = position < ordinals.count ? try segment.reading { () throws(ObsError) in try reader.labels(ordinals[position]) } : nil
+        labels = position < ordinals.count ? try segment.reading { () throws(ObsError) in try scan.labels(ordinals[position]) } : nil
     }
 }
 
@@ -91,14 +105,4 @@ extension SegmentHandle<LogSegmentReader> {
             return !mask.isEmpty && mask.covers(times, reader.streams[index]) ? nil : reader.streams[index]
         }
     }
-}
-
-/// Samples without those in any of the ranges.
-func leaving(out deleted: [ClosedRange<Int64>], _ samples: (times: [Int64], values: [Double])) -> (times: [Int64], values: [Double]) {
-    var kept: (times: [Int64], values: [Double]) = ([], [])
-    for (time, value) in zip(samples.times, samples.values) where !deleted.contains(where: { $0.contains(time) }) {
-        kept.times.append(time)
-        kept.values.append(value)
-    }
-    return kept
 }

@@ -65,6 +65,19 @@ package struct SeriesSamples: Sendable {
 package protocol SeriesSet: AnyObject {
     /// The next series, nil at the end. Charges the context for the samples it hands out, until the next call: who keeps them charges for them itself.
     func next() throws(ObsError) -> SeriesSamples?
+
+    /// The next series, summed up: what `next` would give, without its samples, and most often without reading them. For who does not look at each sample;
+    /// the two may be mixed. Charges for the series and for samples that had to be read.
+    func nextSummary(_ parts: SummaryParts) throws(ObsError) -> SeriesSummary?
+}
+
+extension SeriesSet {
+    package func nextSummary(_ parts: SummaryParts) throws(ObsError) -> SeriesSummary? {
+        guard let series = try next() else { return nil }
+        var samples = SampleSummary()
+        samples.append(timesMillis: series.timesMillis, values: series.values)
+        return SeriesSummary(labels: series.labels, samples: samples)
+    }
 }
 
 package struct LogSelection: Sendable {

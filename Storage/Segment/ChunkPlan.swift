@@ -3,6 +3,7 @@
 // a few times in its life, until its chunk is big.
 
 internal import ObsCore
+internal import ObsStore
 
 /// A chunk of one of several segments.
 struct SourceChunk {
@@ -10,6 +11,8 @@ struct SourceChunk {
     var chunk: Chunk
     /// Whether a sample of it may be deleted.
     var isMasked: Bool
+    /// What its samples come to; unknown in the first of a merge's walks.
+    var summary: SampleSummary
 }
 
 /// Filled with all chunks of a series, then `make`; used again for the next.
@@ -27,16 +30,20 @@ struct ChunkPlan {
     }
 
     /// Chunks of one segment, which must be in time order and disjoint. Segments come oldest first.
-    mutating func add(_ input: Int, _ added: ArraySlice<Chunk>, deleted: [ClosedRange<Int64>], path: String) throws(ObsError) {
+    /// - Parameter summaries: of the chunks, or none.
+    mutating func add(
+        _ input: Int, _ added: ArraySlice<Chunk>, _ summaries: ArraySlice<SampleSummary>, deleted: [ClosedRange<Int64>], path: String
+    ) throws(ObsError) {
         var last: Int64?
-        for chunk in added {
+        for (offset, chunk) in added.enumerated() {
             if let last, chunk.minTime <= last { throw ObsError(.corrupt, "chunks of a series are out of order", place: "\(path):0") }
             last = chunk.maxTime
             guard chunk.times.block >= 0, chunk.values.block >= 0, (0..<SegmentLimits.blockChunksMax).contains(chunk.times.index) else {
                 throw ObsError(.corrupt, "a chunk has no place", place: "\(path):0")
             }
             let isMasked = deleted.contains { $0.lowerBound <= chunk.maxTime && $0.upperBound >= chunk.minTime }
-            chunks.append(SourceChunk(input: input, chunk: chunk, isMasked: isMasked))
+            let summary = summaries.isEmpty ? ChunkStatistics.unknown : summaries[summaries.startIndex + offset]
+            chunks.append(SourceChunk(input: input, chunk: chunk, isMasked: isMasked, summary: summary))
         }
     }
 

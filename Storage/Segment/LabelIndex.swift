@@ -100,17 +100,16 @@ final class LabelIndex: Sendable {
 
     /// Appends a value given by its rank.
     func appendValue(_ name: Int, rank: Int, to output: inout [UInt8]) throws(ObsError) {
+        let (first, values) = try values(name, rank: rank)
+        output.appendText(values.bytes[values.ranges[rank - first].range])
+    }
+
+    /// The page that holds the value of a rank, and the rank of its first value.
+    func values(_ name: Int, rank: Int) throws(ObsError) -> (first: Int, values: Values) {
         guard name < names.count, rank < names[name].valueCount else { throw ObsError(.corrupt, "label value \(rank) does not exist", place: file.path) }
         let pages = names[name].pages
-        var low = 0
-        var high = pages.count
-        while low < high {
-            let middle = (low + high) / 2
-            if pages[middle].firstRank + pages[middle].values <= rank { low = middle + 1 } else { high = middle }
-        }
-        let page = pages[low]
-        let values = try values(page)
-        output.appendText(values.bytes[values.ranges[rank - page.firstRank].range])
+        let page = pages[partitioningIndex(pages.count) { pages[$0].firstRank + pages[$0].values > rank }]
+        return (page.firstRank, try values(page))
     }
 
     private func addEqual(_ name: Name, _ value: [UInt8], to hit: inout SeriesBits) throws(ObsError) {

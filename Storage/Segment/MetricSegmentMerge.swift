@@ -1,7 +1,8 @@
 // Several metric segments as one. Series are matched by the ranks of their labels (LabelMerge, SeriesRanks) in two walks over the series tables:
 //
 //   1. plan     which chunks are copied and which are joined follows from their times alone, so what becomes of each block is known before any is read
-//   2. write    blocks all of whose chunks are copied go over as they are, with their checksums; other copied chunks go over encoded; the rest is decoded
+//   2. write    blocks all of whose chunks are copied go over as they are, with their checksums; other copied chunks go over encoded; the rest is decoded.
+//              Statistics go with their chunks
 //
 // Memory: the dictionary and a number a label of the output, a page of the series table and a few blocks an input. It is announced before it is taken.
 
@@ -67,7 +68,7 @@ package final class MetricSegmentMerge {
         (dictionary, ranks) = try mergeLabels(readers, grow: grow)
         var series = 0
         var labels = 0
-        try forEachSeries { (ranks: ArraySlice<UInt32>) throws(ObsError) in
+        try forEachSeries(withStatistics: false) { (ranks: ArraySlice<UInt32>) throws(ObsError) in
             series += 1
             labels += ranks.count
             for run in plan.runs {
@@ -82,7 +83,7 @@ package final class MetricSegmentMerge {
         let gathered = SeriesLabels(dictionary, series: series, labels: labels)
         let writer = try MetricSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
-            try forEachSeries { (ranks: ArraySlice<UInt32>) throws(ObsError) in
+            try forEachSeries(withStatistics: true) { (ranks: ArraySlice<UInt32>) throws(ObsError) in
                 for run in plan.runs {
                     if plan.isCopied(run) { try copy(plan.chunks[run.lowerBound], writer) } else { try join(run, writer) }
                 }
@@ -102,9 +103,9 @@ package final class MetricSegmentMerge {
     }
 
     /// Walks the merged series in order, their chunks planned.
-    private func forEachSeries(_ body: (ArraySlice<UInt32>) throws(ObsError) -> Void) throws(ObsError) {
+    private func forEachSeries(withStatistics: Bool, _ body: (ArraySlice<UInt32>) throws(ObsError) -> Void) throws(ObsError) {
         var cursors: [SeriesRanks] = []
-        for (reader, ranks) in zip(readers, ranks) { cursors.append(try SeriesRanks(reader, ranks)) }
+        for (reader, ranks) in zip(readers, ranks) { cursors.append(try SeriesRanks(reader, ranks, withStatistics: withStatistics)) }
         var live = cursors.indices.filter { !cursors[$0].isAtEnd }
         var same: [Int] = []
         var untilCheck = 0
@@ -125,7 +126,7 @@ package final class MetricSegmentMerge {
             plan.removeAll()
             for input in same {
                 if deleted[input] != nil { masks[input] = deletedTimes(input, ranks) }
-                try plan.add(input, cursors[input].chunks, deleted: masks[input], path: readers[input].file.path)
+                try plan.add(input, cursors[input].chunks, cursors[input].summaries, deleted: masks[input], path: readers[input].file.path)
             }
             plan.make()
             try body(ranks)
@@ -163,7 +164,7 @@ package final class MetricSegmentMerge {
         } else {
             chunk.values = try writer.copyValues(try reader.encodedColumn(reader.valueBlocks, chunk.values), samples: chunk.samples)
         }
-        writer.add(chunk)
+        writer.add(chunk, source.summary)
     }
 
     private func block(_ block: Int, _ use: inout BlockUse, _ copy: (Int) throws(ObsError) -> Int) throws(ObsError) -> Int {

@@ -138,10 +138,15 @@ package final class MetricSegmentReader: Sendable {
         return times
     }
 
-    func values(_ chunk: Chunk) throws(ObsError) -> [Double] {
-        try column(valueBlocks, chunk.values) { (cursor: inout ByteCursor) throws(ObsError) -> [Double] in
-            try FloatCodec.decode(&cursor, count: chunk.samples)
-        }
+    func values(_ chunk: Chunk) throws(ObsError) -> [Double] { try values(chunk, in: try block(valueBlocks, chunk.values.block)) }
+
+    /// - Parameter block: the one the chunk refers to.
+    func values(_ chunk: Chunk, in block: ChunkBlock) throws(ObsError) -> [Double] {
+        do throws(ObsError) {
+            return try block.column(chunk.values.index) { (cursor: inout ByteCursor) throws(ObsError) -> [Double] in
+                try FloatCodec.decode(&cursor, count: chunk.samples)
+            }
+        } catch { throw error.located("\(file.path):\(valueBlocks[chunk.values.block].offset)") }
     }
 
     /// A column as it is encoded.
@@ -150,14 +155,18 @@ package final class MetricSegmentReader: Sendable {
     }
 
     private func column<R>(_ places: [FramePlace], _ at: ColumnPlace, _ decode: (inout ByteCursor) throws(ObsError) -> R) throws(ObsError) -> R {
-        guard places.indices.contains(at.block) else { throw ObsError(.corrupt, "block \(at.block) of \(places.count)", place: file.path) }
-        let place = places[at.block]
+        let block = try block(places, at.block)
+        do throws(ObsError) { return try block.column(at.index, decode) } catch { throw error.located("\(file.path):\(places[at.block].offset)") }
+    }
+
+    func block(_ places: [FramePlace], _ number: Int) throws(ObsError) -> ChunkBlock {
+        guard places.indices.contains(number) else { throw ObsError(.corrupt, "block \(number) of \(places.count)", place: file.path) }
+        let place = places[number]
         do throws(ObsError) {
-            let block = try file.cached(place) { () throws(ObsError) -> (value: ChunkBlock, bytes: Int) in
+            return try file.cached(place) { () throws(ObsError) -> (value: ChunkBlock, bytes: Int) in
                 let block = try ChunkBlock(try file.read(place))
                 return (block, block.byteSize)
             }
-            return try block.column(at.index, decode)
         } catch { throw error.located("\(file.path):\(place.offset)") }
     }
 
@@ -176,7 +185,7 @@ package final class MetricSegmentReader: Sendable {
 }
 
 /// Index of the first time that is not below `time`.
-private func lowerBound(_ times: [Int64], _ time: Int64) -> Int {
+func lowerBound(_ times: [Int64], _ time: Int64) -> Int {
     var low = 0
     var high = times.count
     while low < high {

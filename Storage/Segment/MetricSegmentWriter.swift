@@ -2,6 +2,7 @@ package import ObsCore
 package import ObsDisk
 internal import ObsEncoding
 internal import ObsHash
+internal import ObsStore
 
 /// Makes a segment of series. Samples and chunk places go to disk as they come; labels are kept as numbers until `finish`, see `SeriesLabels`.
 ///
@@ -87,8 +88,8 @@ package final class MetricSegmentWriter {
     // MARK: A series chunk by chunk; its labels come with `finish(_:)`
 
     /// A chunk whose columns are there already.
-    func add(_ chunk: Chunk) {
-        table.append(chunk)
+    func add(_ chunk: Chunk, _ summary: SampleSummary) {
+        table.append(chunk, summary)
         seriesChunks += 1
         rows += Int64(chunk.samples)
         minTime = min(minTime, chunk.minTime)
@@ -114,7 +115,9 @@ package final class MetricSegmentWriter {
             knownTimes.remember(chunkTimes, hash: hash, at: timesPlace)
         }
         let valuesPlace = try values.append(samples: chunkValues.count, { FloatCodec.append(chunkValues, to: &$0) }, to: file)
-        add(Chunk(minTime: chunkTimes[0], maxTime: chunkTimes[chunkTimes.count - 1], samples: chunkTimes.count, times: timesPlace, values: valuesPlace))
+        let chunk = Chunk(
+            minTime: chunkTimes[0], maxTime: chunkTimes[chunkTimes.count - 1], samples: chunkTimes.count, times: timesPlace, values: valuesPlace)
+        add(chunk, ChunkStatistics.make(chunkTimes, chunkValues))
     }
 
     // MARK: What another segment has, as it is encoded there

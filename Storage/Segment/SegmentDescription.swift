@@ -64,6 +64,7 @@ extension MetricSegmentReader {
             }
             description.columns.append(("\(kind)s", places.reduce(0) { $0 + $1.length }))
         }
+        description.columns.append(("statistics", table.statisticsBytes))
         let blocks = description.columns.reduce(0) { $0 + $1.bytes }
         description.columns.append(("series and labels", description.footerOffset - SegmentLayout.headerBytes - blocks))
     }

@@ -44,7 +44,8 @@ package enum SegmentLimits {
 
 enum SegmentLayout {
     /// The newest version, which is written, and read with all before. 2: posting lists of metrics may be Roaring sets, lines and attributes are texts.
-    static let version: UInt16 = 2
+    /// 3: chunks of metrics have statistics.
+    static let version: UInt16 = 3
 
     private static let magic: [UInt8] = Array("OBSSEG".utf8)
     /// Header, and the end of the trailer.

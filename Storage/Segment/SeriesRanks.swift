@@ -1,4 +1,5 @@
 internal import ObsCore
+internal import ObsStore
 
 /// Series of one segment in order, a page at a time: their labels as ranks of a dictionary that other segments share, and their chunks.
 final class SeriesRanks {
@@ -10,11 +11,14 @@ final class SeriesRanks {
     private var labels: [UInt32] = []
     private var labelEnds: [Int] = [0]
     private var table = ChunkTable()
+    private let withStatistics: Bool
+    private var statistics: [SampleSummary] = []
 
     /// Stands at the first series.
-    init(_ reader: MetricSegmentReader, _ ranks: LabelRanks) throws(ObsError) {
+    init(_ reader: MetricSegmentReader, _ ranks: LabelRanks, withStatistics: Bool) throws(ObsError) {
         self.reader = reader
         self.ranks = ranks
+        self.withStatistics = withStatistics
         try advance()
     }
 
@@ -22,6 +26,8 @@ final class SeriesRanks {
     /// Ascending.
     var current: ArraySlice<UInt32> { labels[labelEnds[row]..<labelEnds[row + 1]] }
     var chunks: ArraySlice<Chunk> { table.chunks[table.range(row)] }
+    /// Of those chunks; none when they were not asked for.
+    var summaries: ArraySlice<SampleSummary> { withStatistics ? statistics[table.range(row)] : [] }
 
     func advance() throws(ObsError) {
         row += 1
@@ -63,6 +69,7 @@ final class SeriesRanks {
     private func read() throws(ObsError) {
         let columns = try reader.table.readLabels(page)
         table = try reader.table.readChunks(page)
+        if withStatistics { statistics = try reader.table.readStatistics(page, table.chunks) }
         labels.removeAll(keepingCapacity: true)
         labelEnds.removeAll(keepingCapacity: true)
         labelEnds.append(0)

@@ -1,13 +1,15 @@
 internal import ObsCore
 internal import ObsEncoding
+internal import ObsStore
 
 // The series table: for each series, in label order, its labels (as numbers of the label index) and its chunks. Columns of a page of 1,024 series each:
 // neighbours differ in one label and lie one after the other in the blocks, so most columns are constant or a count.
 //
-//   seriesTable section   varint series · varint pages · pages × (labels place, chunks place)
+//   seriesTable section   varint series · varint pages · pages × (labels place, chunks place, statistics place)
 //   labels page           varint names · names × (varint name, value rank + 1 of each series, 0 where absent)
 //   chunks page           chunks of each series · varint chunks in all · columns over those: first time, last - first, samples,
 //                         time block, index in it, value block, index in it
+//   statistics page       see ChunkStatistics; segments before version 3 have none
 
 struct Chunk: Sendable, Equatable {
     var minTime: Int64
@@ -29,10 +31,15 @@ struct ChunkTable: Sendable {
 /// Writes chunks pages as they fill, labels pages and the directory at the end, when labels have ranks.
 struct SeriesTableWriter {
     private var page = ChunkTable()
-    private var chunkPlaces: [FramePlace] = []
+    /// Of the page's chunks.
+    private var statistics: [SampleSummary] = []
+    private var places: [(chunks: FramePlace, statistics: FramePlace)] = []
 
     /// Adds a chunk to the series in work.
-    mutating func append(_ chunk: Chunk) { page.chunks.append(chunk) }
+    mutating func append(_ chunk: Chunk, _ summary: SampleSummary) {
+        page.chunks.append(chunk)
+        statistics.append(summary)
+    }
 
     /// Ends the series in work.
     mutating func endSeries(_ file: SegmentFileWriter) throws(ObsError) {
@@ -44,21 +51,25 @@ struct SeriesTableWriter {
         try flush(file)
         var directory: [UInt8] = []
         directory.appendVarint(UInt64(labels.count))
-        directory.appendVarint(UInt64(chunkPlaces.count))
+        directory.appendVarint(UInt64(places.count))
         var columns = LabelColumns(labels)
-        for (index, chunks) in chunkPlaces.enumerated() {
+        for (index, (chunks, statistics)) in places.enumerated() {
             let first = index * SegmentLimits.pageSeriesMax
             directory.appendPlace(try file.append(columns.page(first..<min(first + SegmentLimits.pageSeriesMax, labels.count))))
             directory.appendPlace(chunks)
+            directory.appendPlace(statistics)
         }
         return try file.append(directory)
     }
 
     private mutating func flush(_ file: SegmentFileWriter) throws(ObsError) {
         guard !page.ends.isEmpty else { return }
-        chunkPlaces.append(try file.append(chunksPage()))
+        var summaries: [UInt8] = []
+        ChunkStatistics.append(page.chunks, statistics, to: &summaries)
+        places.append((try file.append(chunksPage()), try file.append(summaries)))
         page.chunks.removeAll(keepingCapacity: true)
         page.ends.removeAll(keepingCapacity: true)
+        statistics.removeAll(keepingCapacity: true)
     }
 
     private func chunksPage() -> [UInt8] {
@@ -122,22 +133,30 @@ private struct LabelColumns {
 final class SeriesTable: Sendable {
     let seriesCount: Int
     private let file: SegmentFile
-    private let pages: [(labels: FramePlace, chunks: FramePlace)]
+    /// Without a place of statistics before version 3.
+    private let pages: [(labels: FramePlace, chunks: FramePlace, statistics: FramePlace)]
 
     init(_ file: SegmentFile) throws(ObsError) {
         self.file = file
         let place = try file.footer.place(.seriesTable)
-        (seriesCount, pages) = try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> (Int, [(labels: FramePlace, chunks: FramePlace)]) in
+        let hasStatistics = file.version >= 3
+        typealias Pages = [(labels: FramePlace, chunks: FramePlace, statistics: FramePlace)]
+        (seriesCount, pages) = try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> (Int, Pages) in
             let seriesCount = try cursor.count(max: Int(Int32.max))
             let pageCount = (seriesCount + SegmentLimits.pageSeriesMax - 1) / SegmentLimits.pageSeriesMax
             guard try cursor.count(max: cursor.remaining) == pageCount else { throw ObsError(.corrupt, "series table with a wrong number of pages") }
-            var pages: [(labels: FramePlace, chunks: FramePlace)] = []
-            for _ in 0..<pageCount { pages.append((try cursor.place(before: place.offset), try cursor.place(before: place.offset))) }
+            var pages: Pages = []
+            for _ in 0..<pageCount {
+                let (labels, chunks) = (try cursor.place(before: place.offset), try cursor.place(before: place.offset))
+                pages.append((labels, chunks, hasStatistics ? try cursor.place(before: place.offset) : .none))
+            }
             return (seriesCount, pages)
         }
     }
 
     var pageCount: Int { pages.count }
+    /// As stored.
+    var statisticsBytes: Int { pages.reduce(0) { $0 + $1.statistics.length } }
 
     private func seriesIn(_ page: Int) -> Int { min(SegmentLimits.pageSeriesMax, seriesCount - page * SegmentLimits.pageSeriesMax) }
 
@@ -229,12 +248,18 @@ final class SeriesTable: Sendable {
         }
     }
 
-    private final class ChunksPage: Sendable {
+    final class ChunksPage: Sendable {
         let table: ChunkTable
         init(_ table: ChunkTable) { self.table = table }
     }
 
-    private func labelsPage(_ page: Int) throws(ObsError) -> LabelsPage {
+    /// What a page's chunks come to, one after the other.
+    final class StatisticsPage: Sendable {
+        let summaries: [SampleSummary]
+        init(_ summaries: [SampleSummary]) { self.summaries = summaries }
+    }
+
+    func labelsPage(_ page: Int) throws(ObsError) -> LabelsPage {
         try file.cached(pages[page].labels) { () throws(ObsError) -> (value: LabelsPage, bytes: Int) in
             let labels = try readLabels(page)
             return (labels, labels.names.count * (seriesIn(page) * 4 + 40))
@@ -257,7 +282,7 @@ final class SeriesTable: Sendable {
         }
     }
 
-    private func chunksPage(_ page: Int) throws(ObsError) -> ChunksPage {
+    func chunksPage(_ page: Int) throws(ObsError) -> ChunksPage {
         try file.cached(pages[page].chunks) { () throws(ObsError) -> (value: ChunksPage, bytes: Int) in
             let table = try readChunks(page)
             return (ChunksPage(table), table.chunks.count * MemoryLayout<Chunk>.stride + table.ends.count * 8)
@@ -268,6 +293,22 @@ final class SeriesTable: Sendable {
     func readChunks(_ page: Int) throws(ObsError) -> ChunkTable {
         let rows = seriesIn(page)
         return try file.decode(pages[page].chunks) { (cursor: inout ByteCursor) throws(ObsError) -> ChunkTable in try Self.decode(&cursor, rows: rows) }
+    }
+
+    /// - Parameter chunks: of the page.
+    func statisticsPage(_ page: Int, _ chunks: [Chunk]) throws(ObsError) -> StatisticsPage {
+        if pages[page].statistics.isNone { return StatisticsPage([SampleSummary](repeating: ChunkStatistics.unknown, count: chunks.count)) }
+        return try file.cached(pages[page].statistics) { () throws(ObsError) -> (value: StatisticsPage, bytes: Int) in
+            (StatisticsPage(try readStatistics(page, chunks)), chunks.count * MemoryLayout<SampleSummary>.stride)
+        }
+    }
+
+    /// Reads a page past the cache.
+    func readStatistics(_ page: Int, _ chunks: [Chunk]) throws(ObsError) -> [SampleSummary] {
+        if pages[page].statistics.isNone { return [SampleSummary](repeating: ChunkStatistics.unknown, count: chunks.count) }
+        return try file.decode(pages[page].statistics) { (cursor: inout ByteCursor) throws(ObsError) -> [SampleSummary] in
+            try ChunkStatistics.decode(&cursor, chunks)
+        }
     }
 
     private static func decode(_ cursor: inout ByteCursor, rows: Int) throws(ObsError) -> ChunkTable {

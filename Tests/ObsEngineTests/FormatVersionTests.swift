@@ -44,10 +44,10 @@ final class FormatVersionTests: EngineTestCase {
             let (disk, _) = try store(root)
             let path = try XCTUnwrap(disk.paths.first { $0.hasSuffix(".seg") && $0.contains("/\(signal)/") })
             disk.damage(path) {
-                $0[6] = 3
-                $0[$0.count - 2] = 3
+                $0[6] = 4
+                $0[$0.count - 2] = 4
             }
-            try assertRefused(root, disk, [path, "version 3", "version 2", "newer obsd"])
+            try assertRefused(root, disk, [path, "version 4", "version 3", "newer obsd"])
         }
     }
 
@@ -81,8 +81,8 @@ final class FormatVersionTests: EngineTestCase {
             let engine = try open(root, disk) { $0.maintainsItself = false }
             let path = try XCTUnwrap(disk.paths.first { $0.hasSuffix(".seg") && $0.contains("/\(signal)/") })
             disk.damage(path) {
-                $0[6] = 3
-                $0[$0.count - 2] = 3
+                $0[6] = 4
+                $0[$0.count - 2] = 4
             }
             let bytes = try disk.readAll(path)
             func ask(_ asked: String) throws -> Int {
@@ -96,7 +96,7 @@ final class FormatVersionTests: EngineTestCase {
             for _ in 0..<2 {
                 XCTAssertThrowsError(try ask(signal)) {
                     XCTAssertEqual(($0 as? ObsError)?.code, .unprocessable)
-                    for word in [path, "version 3", "version 2", "start the newer obsd"] { XCTAssertTrue("\($0)".contains(word), "\($0)") }
+                    for word in [path, "version 4", "version 3", "start the newer obsd"] { XCTAssertTrue("\($0)".contains(word), "\($0)") }
                 }
                 for (other, count) in counts where other != signal { XCTAssertEqual(try ask(other), count) }
                 engine.salvageDamaged()
@@ -206,7 +206,7 @@ final class FormatVersionTests: EngineTestCase {
         let root = makeRoot()
         let (disk, logs) = try store(root)
         let segment = try XCTUnwrap(disk.paths.first { $0.hasSuffix(".seg") && $0.contains("/metrics/") })
-        disk.damage(segment) { $0[6] = 3 }
+        disk.damage(segment) { $0[6] = 4 }
         let again = try open(root, disk) { $0.maintainsItself = false }
         XCTAssertEqual(again.status().quarantined, 1)
         again.close()

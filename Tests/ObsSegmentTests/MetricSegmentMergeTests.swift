@@ -73,6 +73,42 @@ final class MetricSegmentMergeTests: XCTestCase {
     }
 
     /// A deleted sample: the block it is in is written anew, no other.
+    /// Of chunks that are copied and of those that are joined: nothing is read to sum up, and it is what the samples come to.
+    func testStatisticsGoAlong() throws {
+        let disk = MemoryFileSystem()
+        func gauge(_ number: Int, _ times: Range<Int>) -> Series {
+            let labels = Labels([("__name__", "g\(number)")])
+            return Series(labels: labels, times: times.map { Int64($0) * 10 }, values: times.map { Double($0 * 37 % (11 + number)) / 10 })
+        }
+        try write("a", (0..<8).map { gauge($0, 0..<1024) } + [series(9, 0..<30), series(10, 100..<700)], disk)
+        try write("b", (4..<12).map { gauge($0, 1024..<2048) } + [series(9, 20..<60), series(10, 0..<90)], disk)
+        let fullBefore = try statistics("a", disk)
+        try merge(["a", "b"], into: "c", disk)
+        let reader = try MetricSegmentReader.open(disk, file("c"))
+        var scan = SeriesScan(reader, range: .min ... .max)
+        for ordinal in 0..<reader.seriesCount {
+            var read = 0
+            let summary = try scan.summary(ordinal, .values, deleted: [], read: &read)
+            let samples = try reader.samples(ordinal, range: .min ... .max)
+            var expected = SampleSummary()
+            expected.append(timesMillis: samples.times, values: samples.values)
+            XCTAssertEqual(read, 0)
+            XCTAssertEqual(
+                [summary.count, Int(summary.firstMillis), Int(summary.lastMillis)], [expected.count, Int(expected.firstMillis), Int(expected.lastMillis)])
+            XCTAssertEqual(
+                [summary.first, summary.last, summary.smallest, summary.greatest, summary.total],
+                [expected.first, expected.last, expected.smallest, expected.greatest, expected.total])
+        }
+        // Copied, not made again.
+        try merge(["a"], into: "d", disk)
+        XCTAssertEqual(try statistics("d", disk), fullBefore)
+    }
+
+    private func statistics(_ name: String, _ disk: any FileSystem) throws -> [SampleSummary] {
+        let table = try MetricSegmentReader.open(disk, file(name)).table
+        return try table.readStatistics(0, table.readChunks(0).chunks)
+    }
+
     func testMaskedSampleRewritesItsBlockOnly() throws {
         let disk = MemoryFileSystem()
         try write("a", (0..<64).map { series($0, 0..<1024) }, disk)

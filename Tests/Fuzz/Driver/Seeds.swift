@@ -161,6 +161,7 @@ private func columnSeeds() -> [String: [[UInt8]]] {
         "column-floats": [[1, 1], [0.25, 0.5, 0.75], [1, 2, 3], [.nan, -0.0, .infinity], [1 / 3, 2 / 7, 0.1], [1e300, 12345, 0.01]].map { (values: [Double]) in
             encoded(UInt8(values.count)) { FloatCodec.append(values, to: &$0) }
         },
+        "column-statistics": statisticsSeeds(),
         "column-strings": [
             encoded(4) { StringColumn.append(ranges, of: text, to: &$0) }, encoded(2) { StringColumn.append([ranges[0], ranges[3]], of: text, to: &$0) },
             encoded(8) { StringColumn.append([0, 1, 0, 1, 0, 1, 0, 1].map { ranges[$0] }, of: text, to: &$0) },

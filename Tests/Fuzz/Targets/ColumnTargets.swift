@@ -1,6 +1,7 @@
 // The columns within a block, each decoder alone. The first byte says how many values to ask for; what was decoded must encode and decode to itself.
 import ObsCore
 import ObsEncoding
+import ObsStore
 @testable import ObsSegment
 
 let columnTargets: [FuzzTarget] = [
@@ -17,6 +18,15 @@ let columnTargets: [FuzzTarget] = [
         FloatCodec.append(values, to: &encoded)
         let again = required { try decoding(encoded) { (cursor: inout ByteCursor) throws(ObsError) in try FloatCodec.decode(&cursor, count: values.count) } }
         precondition(again.map(\.bitPattern) == values.map(\.bitPattern))
+    },
+    FuzzTarget("column-statistics") { bytes in
+        let chunks = statisticsChunks(bytes.first.map(Int.init) ?? 0)
+        let summaries = try column(bytes) { (cursor: inout ByteCursor, _) throws(ObsError) in try ChunkStatistics.decode(&cursor, chunks) }
+        for (chunk, summary) in zip(chunks, summaries) { precondition(summary.count + summary.staleCount <= chunk.samples) }
+        var encoded: [UInt8] = []
+        ChunkStatistics.append(chunks, summaries, to: &encoded)
+        let again = required { try decoding(encoded) { (cursor: inout ByteCursor) throws(ObsError) in try ChunkStatistics.decode(&cursor, chunks) } }
+        precondition(again.map(\.count) == summaries.map(\.count) && again.map(\.known) == summaries.map(\.known))
     },
     FuzzTarget("column-strings") { bytes in
         var text: [UInt8] = []
@@ -94,4 +104,37 @@ private func textsComeBack(_ texts: [[UInt8]], _ content: TextColumn.Content, _ 
         }
     }
     precondition(again.map { Array(back[$0.range]) } == texts)
+}
+
+/// Chunks that a page of statistics is of.
+func statisticsChunks(_ count: Int) -> [Chunk] {
+    (0..<count).map {
+        Chunk(
+            minTime: Int64($0), maxTime: Int64($0) + 600_000, samples: 1 + $0 * 7 % 100, times: ColumnPlace(block: 0, index: 0),
+            values: ColumnPlace(block: 0, index: 0))
+    }
+}
+
+/// Pages of statistics of every shape.
+func statisticsSeeds() -> [[UInt8]] {
+    [1, 12, 90].map { count in
+        let chunks = statisticsChunks(count)
+        let summaries = chunks.enumerated().map { number, chunk in
+            let times = (0..<chunk.samples).map { chunk.minTime + Int64($0 * 600_000 / max(1, chunk.samples - 1)) }
+            let values = (0..<chunk.samples).map { index -> Double in
+                switch number % 6 {
+                case 0: return 2.5
+                case 1: return Double(index * number)
+                case 2: return Double(index * 37 % 11) / 10
+                case 3: return Double(index % 40)
+                case 4: return 1 / Double(index + 3)
+                default: return index == 0 ? SpecialValue.stale : Double(index)
+                }
+            }
+            return times.withUnsafeBufferPointer { times in values.withUnsafeBufferPointer { ChunkStatistics.make(times, $0) } }
+        }
+        var bytes = [UInt8(count)]
+        ChunkStatistics.append(chunks, summaries, to: &bytes)
+        return bytes
+    }
 }

@@ -140,6 +140,14 @@ private func readMetricSegment(_ bytes: [UInt8]) throws {
         _ = try? reader.sampleCount(ordinal)
         if let all = try? reader.samples(ordinal, range: .min ... .max) { precondition(all.times.count == all.values.count) }
         _ = try? reader.samples(ordinal, range: 5...1_700_000_000_000)
+        for range in [.min ... .max, 5...1_700_000_000_000] as [ClosedRange<Int64>] {
+            var scan = SeriesScan(reader, range: range)
+            var read = 0
+            _ = try? scan.labels(ordinal)
+            if let all = try? scan.samples(ordinal) { precondition(all.times.count == all.values.count) }
+            if let summary = try? scan.summary(ordinal, .all, deleted: [0...7], read: &read) { precondition(summary.count >= 0 && summary.staleCount >= 0) }
+            _ = try? scan.pieces(ordinal, .values, deleted: []).map { try $0.samples() }
+        }
     }
 }
 
@@ -168,7 +176,7 @@ private func readSpanSegment(_ bytes: [UInt8]) throws {
 private func sealedSegment(_ bytes: [UInt8]) -> [UInt8] {
     let trailer = bytes.count - SegmentLayout.trailerBytes
     guard trailer >= SegmentLayout.headerBytes else { return bytes }
-    let header = SegmentLayout.header(bytes[6] == 1 ? 1 : SegmentLayout.version)
+    let header = SegmentLayout.header((1...SegmentLayout.version).contains(UInt16(bytes[6])) ? UInt16(bytes[6]) : SegmentLayout.version)
     var sealed = header + bytes[SegmentLayout.headerBytes..<trailer]
     var footer = Int(truncatingIfNeeded: bytes[trailer..<trailer + 8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
     if footer < SegmentLayout.headerBytes || footer > trailer { footer = trailer }
