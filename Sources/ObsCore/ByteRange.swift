@@ -3,7 +3,7 @@ internal import Glibc
 /// A piece of a batch's `bytes`: batches hold text as ranges into one buffer, never as an object each.
 /// What is `@inlinable` in this file is called for every label and text: a call over a module's wall each costs more than the work.
 @usableFromInline
-package struct ByteRange: Sendable, Equatable {
+package struct ByteRange: Sendable, Equatable, BitwiseCopyable {
     @usableFromInline package var offset: UInt32
     @usableFromInline package var count: UInt32
     package static let empty = ByteRange(offset: 0, count: 0)

@@ -34,22 +34,21 @@ package enum IntegerCodec {
             return 0
         }
         let form = survey.cheapest
-        var rest = [UInt64](repeating: 0, count: values.count - (form == .plain ? 0 : form == .delta ? 1 : 2))
-        var signed = 0  // index of the scale
-        rest.withUnsafeMutableBufferPointer { rest in
-            signed = fill(rest, values, form, minimum: survey.minimum)
+        let count = values.count - (form == .plain ? 0 : form == .delta ? 1 : 2)
+        withUnsafeTemporaryAllocation(of: UInt64.self, capacity: count) { rest in
+            let scale = fill(rest, values, form, minimum: survey.minimum)
+            output.append(form.rawValue | UInt8(scale) << 4)
+            switch form {
+            case .constant: break
+            case .plain: output.appendZigzag(survey.minimum)
+            case .delta: output.appendZigzag(first)
+            case .deltaOfDelta:
+                output.appendZigzag(first)
+                output.appendZigzag(values[1] &- first)
+            }
+            appendPlanes(UnsafeBufferPointer(rest), to: &output)
         }
-        output.append(form.rawValue | UInt8(signed) << 4)
-        switch form {
-        case .constant: break
-        case .plain: output.appendZigzag(survey.minimum)
-        case .delta: output.appendZigzag(first)
-        case .deltaOfDelta:
-            output.appendZigzag(first)
-            output.appendZigzag(values[1] &- first)
-        }
-        appendPlanes(rest, to: &output)
-        return rest.count
+        return count
     }
 
     @discardableResult
@@ -122,35 +121,42 @@ package enum IntegerCodec {
         return wide.map { T(truncatingIfNeeded: $0) }
     }
 
-    /// One pass that finds what the choice of form needs.
+    /// Finds what the choice of form needs.
     private struct Survey {
         var minimum: Int64
-        var isConstant = true
+        let isConstant: Bool
         private var plainBits = 0
         private var deltaBits = 0
         private var secondBits = 0
         private let count: Int
+        /// Of long columns so many values in a row are looked at, then three times as many passed over.
+        private static let run = 64
 
         init(_ values: UnsafeBufferPointer<Int64>) {
             count = values.count
-            var low = values[0]
-            var all = true
+            let first = values[0]
+            var low = first
+            var different: Int64 = 0
             for value in values {
                 low = min(low, value)
-                all = all && value == values[0]
+                different |= value ^ first
             }
             minimum = low
-            isConstant = all
-            if all { return }
-            var previous = values[0]
-            var previousDelta: Int64 = 0
-            for value in values {
-                let delta = value &- previous
-                plainBits &+= 64 &- (value &- low).leadingZeroBitCount
-                deltaBits &+= 64 &- zigzag(delta).leadingZeroBitCount
-                secondBits &+= 64 &- zigzag(delta &- previousDelta).leadingZeroBitCount
-                previous = value
-                previousDelta = delta
+            isConstant = different == 0
+            if isConstant { return }
+            let step = count > 16 * Self.run ? 4 * Self.run : Self.run
+            for start in stride(from: 0, to: count, by: step) {
+                var previous = start > 0 ? values[start - 1] : first
+                var previousDelta = start > 1 ? previous &- values[start - 2] : 0
+                for index in start..<min(start + Self.run, count) {
+                    let value = values[index]
+                    let delta = value &- previous
+                    plainBits &+= 64 &- (value &- low).leadingZeroBitCount
+                    deltaBits &+= 64 &- zigzag(delta).leadingZeroBitCount
+                    secondBits &+= 64 &- zigzag(delta &- previousDelta).leadingZeroBitCount
+                    previous = value
+                    previousDelta = delta
+                }
             }
         }
 
@@ -166,11 +172,11 @@ package enum IntegerCodec {
     private static func fill(_ rest: UnsafeMutableBufferPointer<UInt64>, _ values: UnsafeBufferPointer<Int64>, _ form: Form, minimum: Int64) -> Int {
         switch form {
         case .constant: return 0
-        case .plain: for index in rest.indices { rest[index] = UInt64(bitPattern: values[index] &- minimum) }
-        case .delta: for index in rest.indices { rest[index] = UInt64(bitPattern: values[index + 1] &- values[index]) }
+        case .plain: for index in 0..<rest.count { rest[index] = UInt64(bitPattern: values[index] &- minimum) }
+        case .delta: for index in 0..<rest.count { rest[index] = UInt64(bitPattern: values[index &+ 1] &- values[index]) }
         case .deltaOfDelta:
-            for index in rest.indices {
-                rest[index] = UInt64(bitPattern: (values[index + 2] &- values[index + 1]) &- (values[index + 1] &- values[index]))
+            for index in 0..<rest.count {
+                rest[index] = UInt64(bitPattern: (values[index &+ 2] &- values[index &+ 1]) &- (values[index &+ 1] &- values[index]))
             }
         }
         let scale = scaleIndex(rest, signed: form != .plain)
@@ -179,7 +185,8 @@ package enum IntegerCodec {
             // The difference to the minimum is unsigned: it may be past Int64.max, and then scale is 1.
             if divisor > 1 { for index in rest.indices { rest[index] /= UInt64(divisor) } }
         } else {
-            for index in rest.indices { rest[index] = zigzag(Int64(bitPattern: rest[index]) / divisor) }
+            if divisor > 1 { for index in rest.indices { rest[index] = UInt64(bitPattern: Int64(bitPattern: rest[index]) / divisor) } }
+            for index in 0..<rest.count { rest[index] = zigzag(Int64(bitPattern: rest[index])) }
         }
         return scale
     }
@@ -195,25 +202,16 @@ package enum IntegerCodec {
         return scale
     }
 
-    private static func appendPlanes(_ values: [UInt64], to output: inout [UInt8]) {
+    private static func appendPlanes(_ values: UnsafeBufferPointer<UInt64>, to output: inout [UInt8]) {
         var all: UInt64 = 0
         for value in values { all |= value }
         let width = (64 - all.leadingZeroBitCount + 7) / 8
         output.append(UInt8(width))
-        let count = values.count
-        let start = output.count
-        output.append(contentsOf: repeatElement(0, count: width * count))
-        output.withUnsafeMutableBytes { bytes in
-            values.withUnsafeBufferPointer { values in
-                for plane in 0..<width {
-                    let shift = UInt64(plane * 8)
-                    let base = start + plane * count
-                    var index = 0
-                    while index < count {
-                        bytes[base &+ index] = UInt8(truncatingIfNeeded: values[index] &>> shift)
-                        index &+= 1
-                    }
-                }
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: values.count) { plane in
+            for place in 0..<width {
+                let shift = UInt64(place * 8)
+                for index in 0..<values.count { plane[index] = UInt8(truncatingIfNeeded: values[index] &>> shift) }
+                output.append(contentsOf: UnsafeBufferPointer(plane))
             }
         }
     }

@@ -44,7 +44,7 @@ package enum SegmentLimits {
 
 enum SegmentLayout {
     /// The newest version, which is written, and read with all before. 2: posting lists of metrics may be Roaring sets, lines and attributes are texts.
-    /// 3: chunks of metrics have statistics.
+    /// 3: chunks of metrics have statistics, numbers in texts may be parts of the row's time.
     static let version: UInt16 = 3
 
     private static let magic: [UInt8] = Array("OBSSEG".utf8)

@@ -91,6 +91,36 @@ final class TextColumnTests: XCTestCase {
         }
     }
 
+    /// Dates of all formats: whatever is in them of the row's time is not stored.
+    func testPartsOfTheTime() throws {
+        func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        func padded(_ number: Int64, _ width: Int) -> String { String(String(number + 1_000_000_000).suffix(width)) }
+        let times = (0..<3000).map { Int64(1_795_392_000_003_644_672) + Int64($0) * 12_345_678_901 }
+        let formats: [(Int64, Int64) -> String] = [
+            { second, nanos in "11-23 \(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)).\(padded(nanos / 1_000_000, 3)) D x" },
+            { second, _ in "[Mon Nov 23 \(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)) 2026] x" },
+            { second, nanos in "2026-11-23 \(two(second / 3600)):\(two(second / 60 % 60)):\(two(second % 60)),\(padded(nanos / 1_000_000, 3)) x" },
+            { second, nanos in "20261123-\(second / 3600):\(second / 60 % 60):\(second % 60):\(padded(nanos / 1000, 6))|x" },
+            { second, _ in "261123 \(two(second / 3600))\(two(second / 60 % 60))\(two(second % 60)) x" },
+            { second, _ in "- \(1_795_392_000 + second) 2026-11-23-\(two(second / 3600)).\(two(second / 60 % 60)).\(two(second % 60)) x" },
+            { second, _ in #"{"t":\#(1_795_392_000 + second),"at":"23/Nov/2026:\#(two(second / 3600)):\#(two(second / 60 % 60)):\#(two(second % 60)) +0000"}"#
+            },
+            { second, nanos in #"{"t":\#((1_795_392_000 + second) * 1000 + nanos / 1_000_000),"u":1795392000.\#(padded(nanos / 1000, 6))}"# },
+            // Another zone.
+            { second, _ in "\(two((second / 3600 + 5) % 24)):\(two(second / 60 % 60)) x" },
+        ]
+        for (number, format) in formats.enumerated() {
+            let lines = times.map { format(($0 - 1_795_392_000_000_000_000) / 1_000_000_000, $0 % 1_000_000_000) }
+            let odd = number == 7
+            XCTAssertLessThan(try roundTrip(lines, times: times).count, odd ? 3000 * 5 : 300, lines[1])
+            // Near a midnight, long ago and far ahead; nothing in the texts is of these times.
+            try roundTrip(lines, times: times.map { $0 - 1_795_392_010_000_000_000 })
+            try roundTrip(lines, times: [Int64](repeating: .min, count: 1500) + [Int64](repeating: .max, count: 1500))
+        }
+        let days = times.map { ($0 - 1_795_392_000_000_000_000) * 1000 - 5_000_000_000 }
+        try roundTrip(days.map { "\($0 / 1_000_000_000) \(two(abs($0 / 3_600_000_000_000 % 24))) x" }, times: days)
+    }
+
     func testAttributeLists() throws {
         func list(_ entries: [(String, UInt8, [UInt8])]) -> [UInt8] {
             var bytes: [UInt8] = []

@@ -3,50 +3,15 @@
 //
 // Nothing here needs to be right about what a text means: any choice of slots gives the text back byte for byte, a bad one only costs space. Hence no parser,
 // only scanners that never look back, and everything they do not understand is static or one slot.
+//
+// A scanner is asked two things: where the next slot is, and, where the text goes on as one seen before (`ShapeTable`), whether a slot begins right behind
+// the same static bytes. The second is the first without the search; should it say yes where the first would have cut otherwise, the text is still given back.
 internal import ObsCore
 
-/// Slots of one text, ascending, not overlapping.
-struct Slots {
-    struct Slot {
-        /// Where the static bytes before it end: at `from`, or before the length that stands in front of it.
-        var staticEnd: Int
-        var from: Int
-        var to: Int
-    }
-    private(set) var all: [Slot] = []
-    /// More are not looked for: what follows is static. Bounds the columns one shape can have.
-    static let max = 128
-
-    mutating func removeAll() { all.removeAll(keepingCapacity: true) }
-
-    var isFull: Bool { all.count >= Self.max }
-
-    mutating func add(_ from: Int, _ to: Int) { if !isFull { all.append(Slot(staticEnd: from, from: from, to: to)) } }
-
-    mutating func add(staticEnd: Int, _ from: Int, _ to: Int) { if !isFull { all.append(Slot(staticEnd: staticEnd, from: from, to: to)) } }
-}
-
-/// What scanners ask of a byte.
-enum ByteClass {
-    static let digit: UInt8 = 1
-    static let letter: UInt8 = 2
-    /// Letters, digits, `_` and everything past ASCII.
-    static let word: UInt8 = 4
-
-    static let table: [UInt8] = (0..<256).map { byte in
-        switch UInt8(byte) {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit | word
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): letter | word
-        case UInt8(ascii: "_"), 0x80...0xff: word
-        default: 0
-        }
-    }
-}
-
 /// How texts are cut into slots. Not stored: a reader only puts slots back.
-enum SlotRule {
+enum SlotRule: Int, CaseIterable {
     /// A JSON object on one line: every string, number and literal is a slot.
-    case json
+    case json = 0
     /// Words with a digit in them, with dots inside: numbers, versions, addresses, identifiers.
     case words
     /// Every word, for texts whose words differ from one to the next.
@@ -60,126 +25,291 @@ enum SlotRule {
 
     /// A slot of an attribute list has a length in front of it unless its type says how long it is.
     func hasLength(type: UInt8) -> Bool { self == .attributes && type != 2 && type != 3 && type != 4 }
+}
 
-    func find(in text: UnsafeRawBufferPointer, _ classes: UnsafePointer<UInt8>, _ slots: inout Slots) {
-        slots.removeAll()
-        switch self {
-        case .json: Self.findJSON(text, &slots)
-        case .words: Self.findWords(text, classes, &slots, all: false)
-        case .allWords: Self.findWords(text, classes, &slots, all: true)
-        case .runs: Self.findRuns(text, classes, &slots)
-        case .whole: slots.add(0, text.count)
-        case .attributes: if !Self.findAttributes(text, &slots) { slots.removeAll() }
-        }
-    }
+enum Slots {
+    /// Of a text. More are not looked for: what follows is static. Bounds the columns one shape can have.
+    static let max = 128
+}
 
-    /// Not a check of the grammar: brackets, colons and commas are static, so are keys; strings without their quotes and other words are slots.
-    private static func findJSON(_ text: UnsafeRawBufferPointer, _ slots: inout Slots) {
-        var at = 0
-        while at < text.count, !slots.isFull {
-            let byte = text[at]
-            if byte == UInt8(ascii: "\"") {
-                let start = at + 1
-                var end = start
-                while end < text.count, text[end] != UInt8(ascii: "\"") { end += text[end] == UInt8(ascii: "\\") ? 2 : 1 }
-                guard end < text.count else { return }
-                at = end + 1
-                // A string before a colon is a key.
-                if at < text.count, text[at] == UInt8(ascii: ":") { continue }
-                slots.add(start, end)
-            } else if isJSONWord(byte) {
-                let start = at
-                while at < text.count, isJSONWord(text[at]) { at += 1 }
-                slots.add(start, at)
-            } else {
-                at += 1
-            }
-        }
+/// A slot of a text. Places are of the buffer that the text is in.
+struct Slot {
+    /// Where the static bytes before it end: at `from`, or before the length that stands in front of it.
+    var staticEnd: Int
+    var from: Int
+    var to: Int
+    /// Where to look for the next one.
+    var next: Int
+
+    init(_ from: Int, _ to: Int) { self.init(staticEnd: from, from, to, next: to) }
+
+    init(staticEnd: Int, _ from: Int, _ to: Int, next: Int) {
+        self.staticEnd = staticEnd
+        self.from = from
+        self.to = to
+        self.next = next
     }
+}
+
+/// A text to be cut.
+struct ScannedText {
+    let bytes: TextBytes
+    let start: Int
+    let end: Int
+    let classes: UnsafePointer<UInt8>
 
     @inline(__always)
-    private static func isJSONWord(_ byte: UInt8) -> Bool {
-        byte &- UInt8(ascii: "0") <= 9 || byte | 0x20 &- UInt8(ascii: "a") < 26 || byte == UInt8(ascii: "-") || byte == UInt8(ascii: ".")
-            || byte == UInt8(ascii: "+")
-    }
+    func kind(_ at: Int) -> UInt8 { classes[Int(bytes[at])] }
+}
 
-    /// False when it is none, or one with lengths that are not as short as can be.
-    private static func findAttributes(_ text: UnsafeRawBufferPointer, _ slots: inout Slots) -> Bool {
-        var at = 0
-        while at < text.count {
-            guard let keyBytes = readVarint(text, &at), keyBytes < UInt64(text.count - at) else { return false }
-            at += Int(keyBytes)
-            let type = text[at]
-            at += 1
-            let staticEnd = at
-            switch type {
-            case 2: at += 1
-            case 3, 4: at += 8
-            default:
-                guard let bytes = readVarint(text, &at), bytes <= UInt64(text.count - at), at - staticEnd == varintSize(bytes) else { return false }
-                slots.add(staticEnd: staticEnd, at, at + Int(bytes))
-                at += Int(bytes)
-                continue
-            }
-            guard at <= text.count else { return false }
-            slots.add(staticEnd, at)
-        }
-        return true
-    }
+protocol SlotScanner {
+    /// The first slot that begins at `at` or behind it.
+    static func next(_ text: ScannedText, _ at: Int) -> Slot?
+    /// The slot right behind static bytes that end at `at`.
+    static func slot(_ text: ScannedText, at: Int) -> Slot?
+}
 
-    private static func findWords(_ text: UnsafeRawBufferPointer, _ classes: UnsafePointer<UInt8>, _ slots: inout Slots, all: Bool) {
-        var at = 0
-        while at < text.count {
-            if classes[Int(text[at])] & ByteClass.word == 0 {
-                at += 1
-                continue
-            }
-            let start = at
-            var seen: UInt8 = 0
-            while at < text.count {
-                let kind = classes[Int(text[at])]
-                if kind & ByteClass.word == 0 {
-                    // A dot between two words belongs to both: 10.0.0.1, 3.14, api.example.com.
-                    guard text[at] == UInt8(ascii: "."), at + 1 < text.count, classes[Int(text[at + 1])] & ByteClass.word != 0 else { break }
-                }
-                seen |= kind
-                at += 1
-            }
-            if all || seen & ByteClass.digit != 0 {
-                if slots.isFull { return }
-                slots.add(start, at)
-            }
-        }
-    }
+/// What scanners ask of a byte.
+enum ByteClass {
+    static let digit: UInt8 = 1
+    static let letter: UInt8 = 2
+    /// Letters, digits, `_` and everything past ASCII.
+    static let word: UInt8 = 4
+    /// Of numbers and literals in JSON.
+    static let json: UInt8 = 8
+    static let hexLetter: UInt8 = 16
+    static let dot: UInt8 = 32
+    static let minus: UInt8 = 64
+    /// None of those a number is written with.
+    static let other: UInt8 = 128
 
-    private static func findRuns(_ text: UnsafeRawBufferPointer, _ classes: UnsafePointer<UInt8>, _ slots: inout Slots) {
-        var at = 0
-        while at < text.count {
-            let kind = classes[Int(text[at])]
-            if kind & (ByteClass.digit | ByteClass.letter) == 0 {
-                at += 1
-                continue
-            }
-            let start = at
-            var firstDigit = -1
-            var isMixed = false
-            while at < text.count {
-                let kind = classes[Int(text[at])]
-                if kind & ByteClass.digit != 0 {
-                    if firstDigit < 0 { firstDigit = at }
-                } else if kind & ByteClass.letter != 0 {
-                    isMixed = isMixed || firstDigit >= 0
-                } else {
-                    break
-                }
-                at += 1
-            }
-            guard firstDigit >= 0 else { continue }
-            if slots.isFull { return }
-            slots.add(isMixed ? start : firstDigit, at)
+    /// Of all 256. Made once, never written again.
+    nonisolated(unsafe) static let table: UnsafePointer<UInt8> = {
+        let table = UnsafeMutablePointer<UInt8>.allocate(capacity: 256)
+        for byte in 0..<256 { (table + byte).initialize(to: classes(UInt8(byte))) }
+        return UnsafePointer(table)
+    }()
+
+    private static func classes(_ byte: UInt8) -> UInt8 {
+        switch byte {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit | word | json
+        case UInt8(ascii: "a")...UInt8(ascii: "f"), UInt8(ascii: "A")...UInt8(ascii: "F"): letter | word | json | hexLetter
+        case UInt8(ascii: "g")...UInt8(ascii: "z"), UInt8(ascii: "G")...UInt8(ascii: "Z"): letter | word | json | other
+        case UInt8(ascii: "_"), 0x80...0xff: word | other
+        case UInt8(ascii: "."): dot | json
+        case UInt8(ascii: "-"): minus | json
+        case UInt8(ascii: "+"): json | other
+        default: other
         }
     }
 }
 
-/// Bytes of a number as a varint.
-private func varintSize(_ value: UInt64) -> Int { (63 - (value | 1).leadingZeroBitCount) / 7 + 1 }
+/// Not a check of the grammar: brackets, colons and commas are static, so are keys; strings without their quotes and other words are slots.
+enum JSONSlots: SlotScanner {
+    @inline(__always)
+    static func next(_ text: ScannedText, _ from: Int) -> Slot? {
+        var at = from
+        while at < text.end {
+            if text.bytes[at] == UInt8(ascii: "\"") {
+                guard let end = stringEnd(text, at + 1) else { return nil }
+                if !isKey(text, end) { return Slot(staticEnd: at + 1, at + 1, end, next: end + 1) }
+                at = end + 1
+            } else if text.kind(at) & ByteClass.json != 0 {
+                return Slot(at, wordEnd(text, at))
+            } else {
+                at += 1
+            }
+        }
+        return nil
+    }
+
+    @inline(__always)
+    static func slot(_ text: ScannedText, at: Int) -> Slot? {
+        if at > text.start, text.bytes[at - 1] == UInt8(ascii: "\"") {
+            guard let end = stringEnd(text, at), !isKey(text, end) else { return nil }
+            return Slot(staticEnd: at, at, end, next: end + 1)
+        }
+        guard at < text.end, text.kind(at) & ByteClass.json != 0 else { return nil }
+        return Slot(at, wordEnd(text, at))
+    }
+
+    /// A string before a colon is a key.
+    @inline(__always)
+    private static func isKey(_ text: ScannedText, _ end: Int) -> Bool { end + 1 < text.end && text.bytes[end + 1] == UInt8(ascii: ":") }
+
+    @inline(__always)
+    private static func wordEnd(_ text: ScannedText, _ from: Int) -> Int {
+        var at = from
+        while at < text.end, text.kind(at) & ByteClass.json != 0 { at &+= 1 }
+        return at
+    }
+
+    /// Of the closing quote.
+    @inline(__always)
+    private static func stringEnd(_ text: ScannedText, _ from: Int) -> Int? {
+        var at = from
+        while at < text.end {
+            if at &+ 8 <= text.end {
+                // Eight at a time: the lowest bit of each byte's highest that is zero where it is a quote or a backslash.
+                let eight = text.bytes.eight(at)
+                let found = zeroBytes(eight ^ 0x2222_2222_2222_2222) | zeroBytes(eight ^ 0x5c5c_5c5c_5c5c_5c5c)
+                if found == 0 {
+                    at &+= 8
+                    continue
+                }
+                at &+= found.trailingZeroBitCount / 8
+            }
+            let byte = text.bytes[at]
+            if byte == UInt8(ascii: "\"") { return at }
+            at &+= byte == UInt8(ascii: "\\") ? 2 : 1
+        }
+        return nil
+    }
+
+    /// The highest bit of every byte that is zero; above the lowest such also of others.
+    @inline(__always)
+    private static func zeroBytes(_ eight: UInt64) -> UInt64 { (eight &- 0x0101_0101_0101_0101) & ~eight & 0x8080_8080_8080_8080 }
+}
+
+enum WordSlots: SlotScanner {
+    @inline(__always)
+    static func next(_ text: ScannedText, _ from: Int) -> Slot? { nextWord(text, from, all: false) }
+    @inline(__always)
+    static func slot(_ text: ScannedText, at: Int) -> Slot? { word(text, at, all: false) }
+}
+
+enum AllWordSlots: SlotScanner {
+    @inline(__always)
+    static func next(_ text: ScannedText, _ from: Int) -> Slot? { nextWord(text, from, all: true) }
+    @inline(__always)
+    static func slot(_ text: ScannedText, at: Int) -> Slot? { word(text, at, all: true) }
+}
+
+@inline(__always)
+private func nextWord(_ text: ScannedText, _ from: Int, all: Bool) -> Slot? {
+    var at = from
+    while at < text.end {
+        if text.kind(at) & ByteClass.word == 0 {
+            at &+= 1
+            continue
+        }
+        let (end, seen) = wordEnd(text, at)
+        if all || seen & ByteClass.digit != 0 { return Slot(at, end) }
+        at = end
+    }
+    return nil
+}
+
+@inline(__always)
+private func word(_ text: ScannedText, _ at: Int, all: Bool) -> Slot? {
+    guard at < text.end, text.kind(at) & ByteClass.word != 0 else { return nil }
+    let (end, seen) = wordEnd(text, at)
+    return all || seen & ByteClass.digit != 0 ? Slot(at, end) : nil
+}
+
+/// A dot between two words belongs to both: 10.0.0.1, 3.14, api.example.com.
+@inline(__always)
+private func wordEnd(_ text: ScannedText, _ from: Int) -> (end: Int, seen: UInt8) {
+    var at = from
+    var seen: UInt8 = 0
+    while at < text.end {
+        let kind = text.kind(at)
+        if kind & ByteClass.word == 0 {
+            guard kind & ByteClass.dot != 0, at + 1 < text.end, text.kind(at + 1) & ByteClass.word != 0 else { break }
+        }
+        seen |= kind
+        at &+= 1
+    }
+    return (at, seen)
+}
+
+enum RunSlots: SlotScanner {
+    private static let inside = ByteClass.digit | ByteClass.letter
+
+    @inline(__always)
+    static func next(_ text: ScannedText, _ from: Int) -> Slot? {
+        var at = from
+        while at < text.end {
+            if text.kind(at) & inside == 0 {
+                at &+= 1
+                continue
+            }
+            let run = run(text, at)
+            if run.firstDigit >= 0 { return Slot(run.isMixed ? at : run.firstDigit, run.end) }
+            at = run.end
+        }
+        return nil
+    }
+
+    @inline(__always)
+    static func slot(_ text: ScannedText, at: Int) -> Slot? {
+        let run = run(text, at)
+        // Behind letters that are static only digits are a slot.
+        if at > text.start, text.kind(at - 1) & ByteClass.letter != 0 { return run.firstDigit == at && !run.isMixed ? Slot(at, run.end) : nil }
+        return run.firstDigit == at || run.isMixed ? Slot(at, run.end) : nil
+    }
+
+    @inline(__always)
+    private static func run(_ text: ScannedText, _ from: Int) -> (end: Int, firstDigit: Int, isMixed: Bool) {
+        var at = from
+        var firstDigit = -1
+        var isMixed = false
+        while at < text.end {
+            let kind = text.kind(at)
+            if kind & ByteClass.digit != 0 {
+                if firstDigit < 0 { firstDigit = at }
+            } else if kind & ByteClass.letter != 0 {
+                isMixed = isMixed || firstDigit >= 0
+            } else {
+                break
+            }
+            at &+= 1
+        }
+        return (at, firstDigit, isMixed)
+    }
+}
+
+enum WholeSlot: SlotScanner {
+    static func next(_ text: ScannedText, _ from: Int) -> Slot? { slot(text, at: from) }
+    static func slot(_ text: ScannedText, at: Int) -> Slot? { at == text.start && at < text.end ? Slot(at, text.end) : nil }
+}
+
+/// What is none, or has lengths that are not as short as can be, is static to the end.
+enum AttributeSlots: SlotScanner {
+    @inline(__always)
+    static func next(_ text: ScannedText, _ from: Int) -> Slot? {
+        var at = from
+        guard let keyBytes = varint(text, &at), keyBytes < text.end - at else { return nil }
+        return slot(text, at: at + keyBytes + 1)
+    }
+
+    @inline(__always)
+    static func slot(_ text: ScannedText, at: Int) -> Slot? {
+        guard at > text.start else { return nil }
+        switch text.bytes[at - 1] {
+        case 2: return at + 1 <= text.end ? Slot(at, at + 1) : nil
+        case 3, 4: return at + 8 <= text.end ? Slot(at, at + 8) : nil
+        default:
+            var from = at
+            guard let bytes = varint(text, &from), bytes <= text.end - from, from - at == varintSize(bytes) else { return nil }
+            return Slot(staticEnd: at, from, from + bytes, next: from + bytes)
+        }
+    }
+
+    /// Of up to 2^35.
+    @inline(__always)
+    private static func varint(_ text: ScannedText, _ at: inout Int) -> Int? {
+        var value = 0
+        for shift in stride(from: 0, to: 35, by: 7) {
+            guard at < text.end else { return nil }
+            let byte = text.bytes[at]
+            at += 1
+            value |= Int(byte & 0x7f) << shift
+            if byte < 0x80 { return value }
+        }
+        return nil
+    }
+
+    /// Bytes of a number as a varint.
+    private static func varintSize(_ value: Int) -> Int { (63 - (value | 1).leadingZeroBitCount) / 7 + 1 }
+}

@@ -16,51 +16,76 @@ struct StreamWriter {
     private static let smallBytesMax = 2048
     private static let planeBytesMin = 1024
     private let level: Int
-    private var head: [UInt8] = []
+    private let zstd: ZstdContext
     private var count = 0
-    private var lengths: [UInt8] = []
-    private var small: [UInt8] = []
-    private var large: [UInt8] = []
+    /// Of the streams but the plan.
+    private var streams = Part()
 
-    init(level: Int) { self.level = level }
+    private struct Part {
+        var head: [UInt8] = []
+        var lengths: [UInt8] = []
+        var small: [UInt8] = []
+        var large: [UInt8] = []
+    }
+
+    init(level: Int, _ zstd: ZstdContext) {
+        self.level = level
+        self.zstd = zstd
+    }
 
     /// - Parameter planeBytes: of the planes of integers at the stream's end, which have little in common: each is compressed by itself.
-    mutating func add(_ stream: [UInt8], planeBytes: Int = 0) {
+    mutating func add(_ stream: UnsafeRawBufferPointer, planeBytes: Int = 0) {
         count += 1
+        add(stream, planeBytes: planeBytes, to: &streams)
+    }
+
+    private func add(_ stream: UnsafeRawBufferPointer, planeBytes: Int, to part: inout Part) {
         if stream.count <= Self.smallBytesMax {
-            head.appendVarint(UInt64(stream.count) << 1 | 1)
-            small.append(contentsOf: stream)
+            part.head.appendVarint(UInt64(stream.count) << 1 | 1)
+            part.small.append(contentsOf: stream)
         } else {
-            head.appendVarint(UInt64(stream.count) << 1)
-            large.append(contentsOf: frame(stream, planeBytes: planeBytes))
+            part.head.appendVarint(UInt64(stream.count) << 1)
+            part.lengths.appendVarint(UInt64(frame(stream, planeBytes: planeBytes, to: &part.large)))
         }
     }
 
-    private mutating func frame(_ raw: [UInt8], planeBytes: Int = 0) -> [UInt8] {
+    /// - Returns: bytes appended.
+    private func frame(_ raw: UnsafeRawBufferPointer, planeBytes: Int, to output: inout [UInt8]) -> Int {
         // What is before the planes goes with the first of them.
         let pieceBytes = planeBytes >= Self.planeBytesMin ? planeBytes : max(raw.count, 1)
-        var packed: [UInt8] = []
-        raw.withUnsafeBytes { raw in
-            var from = 0
-            while from < raw.count {
-                let to = from == 0 ? raw.count - (raw.count / pieceBytes - 1) * pieceBytes : from + pieceBytes
-                packed.append(contentsOf: zstdCompress(UnsafeRawBufferPointer(rebasing: raw[from..<to]), level: level))
-                from = to
+        let start = output.count
+        var from = 0
+        while from < raw.count {
+            let to = from == 0 ? raw.count - (raw.count / pieceBytes - 1) * pieceBytes : from + pieceBytes
+            let piece = UnsafeRawBufferPointer(rebasing: raw[from..<to])
+            withUnsafeTemporaryAllocation(byteCount: ZstdContext.bound(piece.count), alignment: 1) { target in
+                guard let written = zstd.compress(piece, into: target, level: level) else { fatalError("BUG: zstd refused to compress \(piece.count) bytes") }
+                output.append(contentsOf: UnsafeRawBufferPointer(rebasing: target[..<written]))
             }
+            from = to
         }
-        let stored = packed.count < raw.count ? packed : raw
-        lengths.appendVarint(UInt64(stored.count))
-        return stored
+        if output.count - start >= raw.count {
+            output.removeLast(output.count - start)
+            output.append(contentsOf: raw)
+        }
+        return output.count - start
     }
 
-    consuming func finish(into output: inout [UInt8]) {
-        output.appendVarint(UInt64(count))
-        output.append(contentsOf: head)
-        // Its length comes last.
-        let shared = frame(small)
-        output.append(contentsOf: lengths)
+    /// The plan is known last and stands first.
+    consuming func finish(plan: [UInt8], into output: inout [UInt8]) {
+        var first = Part()
+        plan.withUnsafeBytes { add($0, planeBytes: 0, to: &first) }
+        output.appendVarint(UInt64(count + 1))
+        output.append(contentsOf: first.head)
+        output.append(contentsOf: streams.head)
+        output.append(contentsOf: first.lengths)
+        output.append(contentsOf: streams.lengths)
+        first.small.append(contentsOf: streams.small)
+        var shared: [UInt8] = []
+        output.appendVarint(UInt64(first.small.withUnsafeBytes { frame($0, planeBytes: 0, to: &shared) }))
         output.append(contentsOf: shared)
-        output.append(contentsOf: large)
+        output.append(contentsOf: first.large)
+        output.append(contentsOf: streams.large)
     }
 }
 

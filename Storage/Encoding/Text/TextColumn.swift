@@ -4,7 +4,8 @@
 // values in its *slots* (`SlotRule`). Shapes are kept once; which shape a row has is a small number; and each slot of a shape is a column of texts of its
 // own, of which one asks the same question again: are they all the same? all numbers? hexadecimal? times? few, so that a dictionary pays? or have they shapes
 // themselves, as the `msg` of a JSON line has? A line of JSON so becomes columns of numbers and names, its message columns of the words that vary, an
-// address in it columns of bytes, and what is left to the entropy coder is little more than what nobody could have known.
+// address in it columns of bytes, and what is left to the entropy coder is little more than what nobody could have known. A date, whatever its format, becomes
+// columns of hours, minutes and seconds, and those are mostly the record's time, which is known (`ClockText`).
 //
 // Three things keep this honest. No choice can lose a byte: slots are cut out and put back, and a kind of value is only taken when all values of the column
 // print as they were. Every choice is bounded: shapes that few rows have share their columns, what has no shape is stored as it came, shapes within shapes end at three. And
@@ -23,15 +24,20 @@
 //   7 shapes      varint shapes · varint columns · shapes (stream) · shape of each row (stream of integers) · column × columns
 //   8 int64       stream of integers: values of 8 bytes, little endian
 //   9 float64     stream of floats: likewise
+//  10 clock       part u8 · varint digits · varint width · varint scale · stream of integers: what the number is after that part of the row's time
 // shape    varint slots · (varint column << 1 | whether the value's length, a varint, stands in front of it) × slots
 //          varint length of each piece around them × (slots + 1) · pieces
 // ```
 // The rows of a slot's column are the rows of its shapes that have it, in order, a row's slots from left to right. A stream's number is not stored: streams are
 // counted in the order the plan names them.
+//
+// Packing is half of what a log line costs, so it looks at little: a text that goes on as one before it did is compared, not scanned (`ShapeTable`), and a look at
+// some values spread over a column says which kinds its values can be at all (`TextLook`).
+internal import ObsCompress
 package import ObsCore
 
 package enum TextColumn {
-    enum Form: UInt8 { case constant = 0, plain, dictionary, integers, decimals, hex, times, shapes, int64, float64 }
+    enum Form: UInt8 { case constant = 0, plain, dictionary, integers, decimals, hex, times, shapes, int64, float64, clock }
 
     /// Stands before a column where strings (`StringColumn`, whose forms are below it) could be.
     package static let tag: UInt8 = 3
@@ -50,9 +56,13 @@ package enum TextColumn {
         _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content = .lines, times: [Int64] = [], level: Int, to output: inout [UInt8]
     ) {
         precondition(times.isEmpty || times.count == ranges.count, "BUG: \(times.count) times of \(ranges.count) texts")
-        var writer = TextColumnWriter(bytes, level: level)
-        writer.column(ranges, times: times, rule: content == .lines ? .lines : .attributes)
-        writer.finish(into: &output)
+        ZstdContext.borrow { zstd in
+            ranges.withUnsafeBufferPointer { texts in
+                times.withUnsafeBufferPointer { times in
+                    TextColumnWriter(bytes, times: times, level: level, zstd).write(texts, rule: content == .lines ? .lines : .attributes, into: &output)
+                }
+            }
+        }
     }
 
     /// Likewise, and gives the bytes of a `TextFilter` in `filter`; none when there is none.

@@ -86,6 +86,15 @@ struct TextColumnReader {
                 return numbers
             }
             return try printed(numbers.map { Int64(bitPattern: $0.bitPattern) }, into: &bytes, bytesEach: 8) { $1.appendLittleEndian($0) }
+        case .clock:
+            guard let part = ClockText.Part(rawValue: try plan.u8()) else { throw ObsError(.corrupt, "unknown part of a time") }
+            let clock = ClockText(part: part, digits: try plan.count(max: 9))
+            let integer = IntegerText(width: try plan.count(max: IntegerText.digitsMax))
+            let decimal = DecimalText(scale: try plan.count(max: DecimalText.scaleMax), ending: .fixed)
+            guard times.count == count else { throw ObsError(.corrupt, "times of rows without a time") }
+            var numbers = try integers(count)
+            for row in 0..<count { numbers[row] &+= clock.number(ofNanos: times[row]) }
+            return try printed(numbers, into: &bytes, bytesEach: 32) { decimal.scale == 0 ? integer.append($0, to: &$1) : decimal.append($0, to: &$1) }
         case .shapes: return try shapes(&plan, count, times, depth, into: &bytes)
         }
     }

@@ -1,3 +1,4 @@
+internal import ObsCompress
 internal import ObsCore
 
 /// Which slots a column's texts may be cut into, from coarse to fine.
@@ -22,145 +23,152 @@ enum TextRules {
     }
 }
 
-struct TextColumnWriter {
-    private let bytes: UnsafeRawBufferPointer
-    private var plan: [UInt8] = []
-    private var streams: [(bytes: [UInt8], planeBytes: Int)] = []
-    private let level: Int
-    private var slots = Slots()
+struct TextColumnWriter: ~Copyable {
+    typealias Texts = UnsafeBufferPointer<ByteRange>
 
-    init(_ bytes: UnsafeRawBufferPointer, level: Int) {
-        self.bytes = bytes
-        self.level = level
+    private let bytes: TextBytes
+    /// Of rows, as the whole column counts them; empty when they have none.
+    private let times: UnsafeBufferPointer<Int64>
+    private var plan: [UInt8] = []
+    private var streams: StreamWriter
+    // Room that is used again and again: no column's is large, and there are hundreds.
+    private var numbers = Buffer<Int64>()
+    private var packed = Buffer<UInt8>()
+    private var stream: [UInt8] = []
+    private var look = TextLook()
+
+    init(_ bytes: UnsafeRawBufferPointer, times: UnsafeBufferPointer<Int64>, level: Int, _ zstd: ZstdContext) {
+        self.bytes = TextBytes(bytes)
+        self.times = times
+        streams = StreamWriter(level: level, zstd)
     }
 
-    consuming func finish(into output: inout [UInt8]) {
-        var writer = StreamWriter(level: level)
-        writer.add(plan)
-        for stream in streams { writer.add(stream.bytes, planeBytes: stream.planeBytes) }
-        writer.finish(into: &output)
+    /// Writes the column of all rows.
+    consuming func write(_ texts: Texts, rule: TextRules, into output: inout [UInt8]) {
+        var rows = Buffer<UInt32>(capacity: times.count)
+        for row in times.indices { rows.append(UInt32(row)) }
+        column(texts, rows: times.isEmpty ? nil : rows.all, rule: rule)
+        streams.finish(plan: plan, into: &output)
     }
 
     private mutating func begin(_ form: TextColumn.Form) { plan.append(form.rawValue) }
 
-    private mutating func integers(_ numbers: [Int64]) {
-        var stream: [UInt8] = []
+    private mutating func integers(_ numbers: UnsafeBufferPointer<Int64>) {
+        stream.removeAll(keepingCapacity: true)
         let planeBytes = IntegerCodec.append(numbers, to: &stream)
-        streams.append((stream, planeBytes))
+        stream.withUnsafeBytes { streams.add($0, planeBytes: planeBytes) }
     }
 
-    private func text(_ range: ByteRange) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[range.range]) }
+    /// What is in `numbers`.
+    private mutating func integers() { integers(numbers.all) }
 
     // MARK: The choice
 
-    mutating func column(_ values: [ByteRange], times: [Int64] = [], rule: TextRules, kind: ValueKind = .text) {
-        guard let first = values.first else { return }
-        let constant = text(first)
-        if values.allSatisfy({ $0.count == first.count && ($0.offset == first.offset || compareBytes(text($0), constant) == 0) }) {
+    /// - Parameter rows: of the texts, where those have times.
+    private mutating func column(_ texts: Texts, rows: UnsafeBufferPointer<UInt32>?, rule: TextRules, kind: ValueKind = .text) {
+        guard let first = texts.first else { return }
+        if texts.allSatisfy({ bytes.isSame($0, first) }) {
             begin(.constant)
-            plan.appendText(constant)
+            plan.appendText(bytes.text(first))
             return
         }
-        if kind != .text { return fixed(values, kind) }
-        let repeats = Repetition(values, bytes)
-        if repeats.isFew, dictionary(values, rule) { return }
-        if numbers(values) { return }
-        if !times.isEmpty, let (format, instants) = TimeText.parse(values, bytes) {
-            begin(.times)
-            plan.appendVarint(UInt64(format.digits))
-            return integers(zip(instants, times).map { $0 &- format.number(ofNanos: $1) })
-        }
-        if let (format, packed) = HexText.parse(values, bytes) {
-            begin(.hex)
-            plan.appendVarint(UInt64(format.digits))
-            plan.append(format.isUpper ? 1 : 0)
-            streams.append((packed, 0))
-            return
-        }
-        if repeats.isLikely, dictionary(values, rule) { return }
-        if rule != .none, shapes(values, times: times, rule) { return }
-        plain(values)
-    }
-
-    private mutating func numbers(_ values: [ByteRange]) -> Bool {
-        if let (format, numbers) = IntegerText.parse(values, bytes) {
+        if kind != .text { return fixed(texts, kind) }
+        look.take(texts, bytes)
+        let (isFew, isLikely, canBeHex) = (look.isFew, look.isLikely, look.canBeHex)
+        if look.canBeIntegers, let format = IntegerText.parse(texts, bytes, into: &numbers) {
+            if clock(rows, width: format.width, scale: 0) || isFew && !isNarrow && dictionary(texts, rule) { return }
             begin(.integers)
             plan.appendVarint(UInt64(format.width))
-            integers(numbers)
-            return true
+            return integers()
         }
-        if let (format, numbers) = DecimalText.parse(values, bytes) {
+        if look.canBeDecimals, let format = DecimalText.parse(texts, bytes, into: &numbers) {
+            if format.ending == .fixed && clock(rows, width: 0, scale: format.scale) || isFew && dictionary(texts, rule) { return }
             begin(.decimals)
             plan.appendVarint(UInt64(format.scale))
             plan.append(format.ending.rawValue)
-            integers(numbers)
-            return true
+            return integers()
         }
-        return false
+        if isFew, dictionary(texts, rule) { return }
+        if let rows, let format = TimeText.parse(texts, bytes, into: &numbers) {
+            begin(.times)
+            plan.appendVarint(UInt64(format.digits))
+            for row in 0..<rows.count { numbers[row] = numbers[row] &- format.number(ofNanos: times[Int(rows[row])]) }
+            return integers()
+        }
+        if canBeHex, let format = HexText.parse(texts, bytes, into: &packed) {
+            begin(.hex)
+            plan.appendVarint(UInt64(format.digits))
+            plan.append(format.isUpper ? 1 : 0)
+            return streams.add(UnsafeRawBufferPointer(packed.all))
+        }
+        if isLikely, dictionary(texts, rule) { return }
+        if rule != .none, shapes(texts, rows: rows, rule) { return }
+        plain(texts)
+    }
+
+    /// Whether the numbers are so near each other that no dictionary of them takes less.
+    private var isNarrow: Bool {
+        var (low, high) = (numbers[0], numbers[0])
+        for number in numbers.all { (low, high) = (min(low, number), max(high, number)) }
+        return high &- low < 256 && high &- low >= 0
+    }
+
+    /// False when the numbers are no part of their rows' times.
+    private mutating func clock(_ rows: UnsafeBufferPointer<UInt32>?, width: Int, scale: Int) -> Bool {
+        guard let rows, let part = ClockText.find(numbers.all, width: width, scale: scale, times: { times[Int(rows[$0])] }) else { return false }
+        begin(.clock)
+        plan.append(part.part.rawValue)
+        plan.appendVarint(UInt64(part.digits))
+        plan.appendVarint(UInt64(width))
+        plan.appendVarint(UInt64(scale))
+        for row in 0..<rows.count { numbers[row] = numbers[row] &- part.number(ofNanos: times[Int(rows[row])]) }
+        integers()
+        return true
     }
 
     /// Values of eight bytes.
-    private mutating func fixed(_ values: [ByteRange], _ kind: ValueKind) {
-        let numbers = values.map { Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: Int($0.offset), as: Int64.self)) }
+    private mutating func fixed(_ texts: Texts, _ kind: ValueKind) {
+        numbers.resize(texts.count)
+        for (row, text) in texts.enumerated() { numbers[row] = Int64(bitPattern: bytes.eight(Int(text.offset))) }
         if kind == .int64 {
             begin(.int64)
-            integers(numbers)
+            integers()
         } else {
             begin(.float64)
-            var stream: [UInt8] = []
-            FloatCodec.append(numbers.map { Double(bitPattern: UInt64(bitPattern: $0)) }, to: &stream)
-            streams.append((stream, 0))
+            stream.removeAll(keepingCapacity: true)
+            FloatCodec.append(numbers.all.map { Double(bitPattern: UInt64(bitPattern: $0)) }, to: &stream)
+            stream.withUnsafeBytes { streams.add($0) }
         }
     }
 
-    private mutating func plain(_ values: [ByteRange]) {
+    private mutating func plain(_ texts: Texts) {
         begin(.plain)
-        integers(values.map { Int64($0.count) })
-        var all: [UInt8] = []
-        all.reserveCapacity(values.reduce(0) { $0 + Int($1.count) })
-        for value in values { all.append(contentsOf: text(value)) }
-        streams.append((all, 0))
+        numbers.resize(texts.count)
+        for (row, text) in texts.enumerated() { numbers[row] = Int64(text.count) }
+        integers()
+        stream.removeAll(keepingCapacity: true)
+        for text in texts { stream.append(contentsOf: bytes.text(text)) }
+        stream.withUnsafeBytes { streams.add($0) }
     }
 
     // MARK: Dictionary
 
-    /// What a look at some of the values says about how often they repeat.
-    private struct Repetition {
-        /// So few different ones that nothing is smaller than a dictionary.
-        var isFew = false
-        var isLikely = false
-
-        init(_ values: [ByteRange], _ bytes: UnsafeRawBufferPointer) {
-            // Spread over the column: neighbours are more alike than the rest.
-            let step = max(1, values.count / 256)
-            var seen = ByteInterner()
-            var looked = 0
-            for row in stride(from: 0, to: values.count, by: step) {
-                _ = seen.intern(UnsafeRawBufferPointer(rebasing: bytes[values[row].range]))
-                looked += 1
-            }
-            isFew = seen.count <= 64 && seen.count * 4 <= looked
-            isLikely = seen.count * 4 <= looked * 3
+    /// False when the texts repeat too little.
+    private mutating func dictionary(_ texts: Texts, _ rule: TextRules) -> Bool {
+        var indices = Buffer<Int64>(capacity: texts.count)
+        var seen = TextDictionary(bytes)
+        var before: (text: ByteRange, number: Int) = (.empty, -1)
+        for text in texts {
+            if before.number < 0 || !bytes.isSame(text, before.text) { before = (text, seen.number(of: text)) }
+            indices.append(Int64(before.number))
+            if indices.count & 1023 == 0, seen.texts.count * 4 > indices.count * 3 { return false }
         }
-    }
-
-    /// False when the values repeat too little.
-    private mutating func dictionary(_ values: [ByteRange], _ rule: TextRules) -> Bool {
-        var numbers = [Int64](repeating: 0, count: values.count)
-        var seen = ByteInterner()
-        var firsts: [ByteRange] = []
-        for (row, value) in values.enumerated() {
-            let number = seen.intern(text(value))
-            if number == firsts.count { firsts.append(value) }
-            numbers[row] = Int64(number)
-            if row & 1023 == 1023, seen.count * 4 > (row + 1) * 3 { return false }
-        }
-        guard seen.count * 2 <= values.count else { return false }
+        guard seen.texts.count * 2 <= texts.count else { return false }
         begin(.dictionary)
-        plan.appendVarint(UInt64(firsts.count))
+        plan.appendVarint(UInt64(seen.texts.count))
         // In the order they first came: what is frequent has a small number.
-        column(firsts, rule: rule)
-        integers(numbers)
+        column(seen.texts.all, rows: nil, rule: rule)
+        integers(indices.all)
         return true
     }
 
@@ -168,74 +176,103 @@ struct TextColumnWriter {
 
     /// Shapes with fewer rows share one column for all their slots.
     private static let ownColumnRows = 32
-    /// Texts of shapes with fewer rows are tried again with every word a slot.
-    private static let shapeRowsMin = 4
     private static let columnsMax = 1000
 
     /// False when the texts have too little in common.
-    private mutating func shapes(_ values: [ByteRange], times: [Int64], _ rule: TextRules) -> Bool {
-        var table = ShapeTable()
-        let shapeOf = cut(values, rule, &table)
-        guard table.count * 2 <= values.count, table.slotCount > 0 else { return false }
-        let columns = ShapeColumns(table, shapeOf, ownColumnRows: Self.ownColumnRows, columnsMax: Self.columnsMax)
+    private mutating func shapes(_ texts: Texts, rows: UnsafeBufferPointer<UInt32>?, _ rule: TextRules) -> Bool {
+        let shaped = ShapedRows(texts, bytes, rule)
+        guard shaped.shapes.count * 2 <= texts.count, shaped.slotCount > 0 else { return false }
+        let columns = ShapeColumns(shaped, rows: rows, ownColumnRows: Self.ownColumnRows, columnsMax: Self.columnsMax)
         begin(.shapes)
-        plan.appendVarint(UInt64(table.count))
+        plan.appendVarint(UInt64(shaped.shapes.count))
         plan.appendVarint(UInt64(columns.count))
-        streams.append((columns.encodedShapes(table), 0))
-        integers(shapeOf.map(Int64.init))
+        columns.encodedShapes(shaped).withUnsafeBytes { streams.add($0) }
+        numbers.resize(texts.count)
+        for row in 0..<texts.count { numbers[row] = Int64(shaped.shapeOf[row]) }
+        integers()
         for column in 0..<columns.count {
             let (slots, rows) = columns.values(column)
-            let isTime = !times.isEmpty && (slots.first.map { $0.count >= 20 && $0.count <= 30 } ?? false)
-            self.column(slots, times: isTime ? rows.map { times[Int($0)] } : [], rule: rule.finer, kind: columns.kind(column))
+            self.column(slots, rows: rows, rule: rule.finer, kind: columns.kind(column))
         }
         return true
     }
+}
 
-    /// Cuts every text, those whose shape is rare once more and finer. Gives the shape of each row.
-    private mutating func cut(_ values: [ByteRange], _ rule: TextRules, _ table: inout ShapeTable) -> [Int] {
-        ByteClass.table.withUnsafeBufferPointer { classes in
-            guard let classes = classes.baseAddress else { return [] }
-            var coarse = ShapeTable()
-            let coarseOf = values.map { value in
-                let text = text(value)
-                let slotRule = Self.slotRule(rule, text)
-                slotRule.find(in: text, classes, &slots)
-                return coarse.add(value, text, slotRule, slots)
-            }
-            guard rule == .lines || rule == .words, coarse.hasRare(Self.shapeRowsMin) else {
-                table = coarse
-                return coarseOf
-            }
-            var fine = ShapeTable()
-            let fineOf = values.indices.map { row in
-                if coarse.rows(coarseOf[row]) >= Self.shapeRowsMin { return -1 }
-                let text = text(values[row])
-                SlotRule.allWords.find(in: text, classes, &slots)
-                return fine.add(values[row], text, .allWords, slots)
-            }
-            // The rows once more, in order, each with the shape that fits it.
-            var coarseSlots = 0
-            var fineSlots = 0
-            return values.indices.map { row in
-                let coarseStart = coarseSlots
-                coarseSlots += coarse.slotCount(coarseOf[row])
-                guard fineOf[row] >= 0 else { return table.add(from: coarse, coarseOf[row], slots: coarseStart..<coarseSlots) }
-                let fineStart = fineSlots
-                fineSlots += fine.slotCount(fineOf[row])
-                if fine.rows(fineOf[row]) >= Self.shapeRowsMin { return table.add(from: fine, fineOf[row], slots: fineStart..<fineSlots) }
-                let text = text(values[row])
-                SlotRule.whole.find(in: text, classes, &slots)
-                return table.add(values[row], text, .whole, slots)
-            }
+/// Gives equal texts equal numbers, counted from 0 in the order they first came.
+struct TextDictionary: ~Copyable {
+    private let bytes: TextBytes
+    /// The different ones.
+    private(set) var texts = Buffer<ByteRange>()
+    /// Hash over number + 1, 0 is free. A power of two long, at most half full.
+    private var slots = [UInt64](repeating: 0, count: 64)
+
+    init(_ bytes: TextBytes) { self.bytes = bytes }
+
+    mutating func number(of text: ByteRange) -> Int {
+        let hash = UInt64(bytes.hash(text))
+        var mask = slots.count - 1
+        var at = Int(hash) & mask
+        while slots[at] != 0 {
+            let number = Int(slots[at] & 0xffff_ffff) - 1
+            if slots[at] >> 32 == hash, bytes.isSame(texts[number], text) { return number }
+            at = (at + 1) & mask
         }
+        if texts.count * 2 >= slots.count {
+            slots = doubledSlots(slots)
+            mask = slots.count - 1
+            at = Int(hash) & mask
+            while slots[at] != 0 { at = (at + 1) & mask }
+        }
+        texts.append(text)
+        slots[at] = hash << 32 | UInt64(texts.count)
+        return texts.count - 1
     }
+}
 
-    private static func slotRule(_ rule: TextRules, _ text: UnsafeRawBufferPointer) -> SlotRule {
-        switch rule {
-        case .lines: text.first == UInt8(ascii: "{") && text.last == UInt8(ascii: "}") ? .json : .words
-        case .attributes: .attributes
-        case .words: .words
-        case .runs, .none: .runs
+/// What a look at some of a column's texts says about all.
+struct TextLook {
+    /// So few different ones that nothing is smaller than a dictionary.
+    private(set) var isFew = false
+    /// So many equal ones that a dictionary may pay.
+    private(set) var isLikely = false
+    private(set) var canBeIntegers = false
+    private(set) var canBeDecimals = false
+    private(set) var canBeHex = false
+    private static let different = 1024
+    /// Hashes of those seen.
+    private var seen = [UInt32](repeating: 0, count: Self.different)
+
+    mutating func take(_ texts: UnsafeBufferPointer<ByteRange>, _ bytes: TextBytes) {
+        guard let first = texts.first else { return }
+        let classes = ByteClass.table
+        // Spread over the column: neighbours are more alike than the rest.
+        let step = max(1, texts.count / 256)
+        var (looked, distinct) = (0, 0)
+        var kinds: UInt8 = 0
+        var isOneWidth = true
+        var isEmpty = false
+        seen.withUnsafeMutableBufferPointer { seen in
+            seen.update(repeating: 0)
+            for row in stride(from: 0, to: texts.count, by: step) {
+                let text = texts[row]
+                let hash = bytes.hash(text) | 1
+                var at = Int(hash >> 1) & (Self.different - 1)
+                while seen[at] != 0, seen[at] != hash { at = (at + 1) & (Self.different - 1) }
+                if seen[at] == 0 {
+                    seen[at] = hash
+                    distinct += 1
+                    isOneWidth = isOneWidth && text.count == first.count
+                    isEmpty = isEmpty || text.count == 0
+                    if kinds & ByteClass.other == 0 { for place in text.range.prefix(HexText.digitsMax) { kinds |= classes[Int(bytes[place])] } }
+                }
+                looked += 1
+            }
         }
+        isFew = distinct <= 64 && distinct * 4 <= looked
+        isLikely = distinct * 4 <= looked * 3
+        let isNumber = kinds & (ByteClass.other | ByteClass.hexLetter) == 0 && !isEmpty
+        canBeIntegers = isNumber && kinds & ByteClass.dot == 0
+        canBeDecimals = isNumber && kinds & ByteClass.dot != 0
+        canBeHex = isOneWidth && kinds & (ByteClass.other | ByteClass.dot | ByteClass.minus) == 0
     }
 }

@@ -7,24 +7,27 @@ struct TimeText {
     var digits: Int
 
     private static let powers: [Int64] = [1_000_000_000, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1000, 100, 10, 1]
+    private static let perSecond: [Int64] = powers.reversed()
 
     /// Instants in units of the last digit; nil when a value is none, or is none of ours.
-    static func parse(_ values: [ByteRange], _ bytes: UnsafeRawBufferPointer) -> (TimeText, [Int64])? {
+    static func parse(_ values: UnsafeBufferPointer<ByteRange>, _ bytes: TextBytes, into numbers: inout Buffer<Int64>) -> TimeText? {
         guard let first = values.first, first.count >= 20, first.count <= 30, first.count != 21 else { return nil }
         let text = TimeText(digits: first.count == 20 ? 0 : Int(first.count) - 21)
-        var numbers = [Int64](repeating: 0, count: values.count)
-        var printed: [UInt8] = []
+        numbers.resize(values.count)
+        /// The day of the value before, whose date is mostly the same, and its seconds.
+        var day: (at: Int, seconds: Int64)?
         for (row, value) in values.enumerated() {
             guard value.count == first.count else { return nil }
-            let piece = UnsafeRawBufferPointer(rebasing: bytes[value.range])
-            guard let number = text.number(piece) else { return nil }
-            // Whatever was parsed too kindly (a 30th of February) is found here.
-            printed.removeAll(keepingCapacity: true)
-            text.append(number, to: &printed)
-            guard printed.withUnsafeBytes({ compareBytes($0, piece) }) == 0 else { return nil }
+            let at = Int(value.offset)
+            if let known = day, bytes.isSame(known.at, at, 11) {
+            } else {
+                guard let seconds = secondsOfDate(bytes, at) else { return nil }
+                day = (at, seconds)
+            }
+            guard let day, let number = text.number(bytes, at, day.seconds) else { return nil }
             numbers[row] = number
         }
-        return (text, numbers)
+        return text
     }
 
     /// The record's time in our unit.
@@ -33,29 +36,42 @@ struct TimeText {
         return nanos / unit - (nanos % unit < 0 ? 1 : 0)
     }
 
-    private func number(_ text: UnsafeRawBufferPointer) -> Int64? {
-        func two(_ at: Int) -> Int64? {
-            let high = text[at] &- UInt8(ascii: "0")
-            let low = text[at + 1] &- UInt8(ascii: "0")
-            return high <= 9 && low <= 9 ? Int64(high) * 10 + Int64(low) : nil
-        }
-        guard let century = two(0), let year = two(2), let month = two(5), let day = two(8), let hour = two(11), let minute = two(14), let second = two(17),
-            month >= 1, month <= 12, day >= 1
+    @inline(__always)
+    private static func two(_ bytes: TextBytes, _ at: Int) -> Int64? {
+        let high = bytes[at] &- UInt8(ascii: "0")
+        let low = bytes[at &+ 1] &- UInt8(ascii: "0")
+        return high <= 9 && low <= 9 ? Int64(high) &* 10 &+ Int64(low) : nil
+    }
+
+    /// Of `2026-11-23T`, nil when there is no such day.
+    private static func secondsOfDate(_ bytes: TextBytes, _ at: Int) -> Int64? {
+        guard let century = two(bytes, at), let ofCentury = two(bytes, at + 2), let month = two(bytes, at + 5), let day = two(bytes, at + 8),
+            bytes[at + 4] == UInt8(ascii: "-"), bytes[at + 7] == UInt8(ascii: "-"), bytes[at + 10] == UInt8(ascii: "T"), (1...12).contains(month), day >= 1
         else { return nil }
-        var number = Int64(daysFromCivil(year: Int(century * 100 + year), month: Int(month), day: Int(day))) * 86400 + hour * 3600 + minute * 60 + second
-        for index in 0..<digits {
-            let digit = text[20 + index] &- UInt8(ascii: "0")
-            guard digit <= 9 else { return nil }
-            let (scaled, overflow) = number.multipliedReportingOverflow(by: 10)
-            guard !overflow else { return nil }
-            number = scaled &+ Int64(digit)
+        let days = daysFromCivil(year: Int(century * 100 + ofCentury), month: Int(month), day: Int(day))
+        // A 30th of February comes back as another day.
+        return civilFromDays(days).day == day ? Int64(days) * 86400 : nil
+    }
+
+    @inline(__always)
+    private func number(_ bytes: TextBytes, _ at: Int, _ date: Int64) -> Int64? {
+        guard let hour = Self.two(bytes, at &+ 11), let minute = Self.two(bytes, at &+ 14), let second = Self.two(bytes, at &+ 17), hour < 24, minute < 60,
+            second < 60, bytes[at &+ 13] == UInt8(ascii: ":"), bytes[at &+ 16] == UInt8(ascii: ":"),
+            bytes[at &+ 19] == (digits > 0 ? UInt8(ascii: ".") : UInt8(ascii: "Z"))
+        else { return nil }
+        let seconds = date &+ hour &* 3600 &+ minute &* 60 &+ second
+        guard digits > 0 else { return seconds }
+        guard bytes[at &+ 20 &+ digits] == UInt8(ascii: "Z"), let (fraction, _, negative) = IntegerText.integer(bytes, at &+ 20, digits), !negative else {
+            return nil
         }
-        return number
+        let (scaled, overflow) = seconds.multipliedReportingOverflow(by: Self.perSecond[digits])
+        let (number, carry) = scaled.addingReportingOverflow(fraction)
+        return overflow || carry ? nil : number
     }
 
     /// - Parameter number: any; what lies outside the years 0 to 9999 prints something, which no writer wrote.
     func append(_ number: Int64, to bytes: inout [UInt8]) {
-        let perSecond = 1_000_000_000 / Self.powers[digits]
+        let perSecond = Self.perSecond[digits]
         let seconds = floorDivide(number, perSecond)
         let days = floorDivide(seconds, 86400)
         let ofDay = seconds - days * 86400

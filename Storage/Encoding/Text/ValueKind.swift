@@ -27,37 +27,61 @@ struct IntegerText {
     static let digitsMax = 18
 
     /// Values as numbers, nil when one is none.
-    static func parse(_ values: [ByteRange], _ bytes: UnsafeRawBufferPointer) -> (IntegerText, [Int64])? {
+    static func parse(_ values: UnsafeBufferPointer<ByteRange>, _ bytes: TextBytes, into numbers: inout Buffer<Int64>) -> IntegerText? {
         guard let first = values.first else { return nil }
-        var numbers = [Int64](repeating: 0, count: values.count)
+        numbers.resize(values.count)
         var isCanonical = true
         let width = Int(first.count)
         var isOneWidth = width <= digitsMax
-        for (row, value) in values.enumerated() {
-            guard let (number, leadingZero, negative) = integer(bytes, Int(value.offset), Int(value.count)) else { return nil }
+        var row = 0
+        while row < values.count {
+            let value = values[row]
+            let count = Int(value.count)
+            guard let (number, leadingZero, negative) = integer(bytes, Int(value.offset), count) else { return nil }
             numbers[row] = number
-            isOneWidth = isOneWidth && Int(value.count) == width && !negative
+            isOneWidth = isOneWidth && count == width && !negative
             isCanonical = isCanonical && !leadingZero
             if !isCanonical, !isOneWidth { return nil }
+            row &+= 1
         }
-        return (IntegerText(width: isCanonical ? 0 : width), numbers)
+        return IntegerText(width: isCanonical ? 0 : width)
     }
 
     @inline(__always)
-    static func integer(_ bytes: UnsafeRawBufferPointer, _ from: Int, _ count: Int) -> (Int64, leadingZero: Bool, negative: Bool)? {
+    static func integer(_ bytes: TextBytes, _ from: Int, _ count: Int) -> (Int64, leadingZero: Bool, negative: Bool)? {
         guard count > 0 else { return nil }
         let negative = bytes[from] == UInt8(ascii: "-")
-        let start = negative ? from + 1 : from
-        let digits = from + count - start
+        let start = negative ? from &+ 1 : from
+        let digits = from &+ count &- start
         guard digits > 0, digits <= digitsMax else { return nil }
         var number: Int64 = 0
-        for at in start..<from + count {
-            let digit = bytes[at] &- UInt8(ascii: "0")
-            guard digit <= 9 else { return nil }
-            number = number &* 10 &+ Int64(digit)
+        if digits <= 8 {
+            guard let few = eightDigits(bytes.upToEight(start, digits), digits) else { return nil }
+            number = Int64(truncatingIfNeeded: few)
+        } else {
+            for at in start..<from &+ count {
+                let digit = bytes[at] &- UInt8(ascii: "0")
+                guard digit <= 9 else { return nil }
+                number = number &* 10 &+ Int64(digit)
+            }
         }
         let leadingZero = bytes[start] == UInt8(ascii: "0") && (digits > 1 || negative)
         return (negative ? -number : number, leadingZero, negative)
+    }
+
+    /// Up to eight digits at once, the first in the lowest byte; nil when a byte is none.
+    @inline(__always)
+    private static func eightDigits(_ text: UInt64, _ count: Int) -> UInt64? {
+        // The last digit to the highest byte, zeros before the first.
+        let zeros: UInt64 = 0x3030_3030_3030_3030
+        let shift = UInt64(8 &- count) &* 8
+        let aligned = count == 8 ? text : text &<< shift | zeros &>> (64 &- shift)
+        let digits = aligned ^ zeros
+        // A byte past 9 has a bit above the lowest four, or gets one by adding 6.
+        guard (digits | (digits &+ 0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0 == 0 else { return nil }
+        let pairs = (digits &* 10 &+ digits &>> 8) & 0x00ff_00ff_00ff_00ff
+        let fours = (pairs &* 100 &+ pairs &>> 16) & 0x0000_ffff_0000_ffff
+        return (fours &* 10000 &+ fours &>> 32) & 0xffff_ffff
     }
 
     func append(_ number: Int64, to bytes: inout [UInt8]) {
@@ -80,62 +104,77 @@ struct DecimalText {
     var ending: Ending
     static let scaleMax = 9
 
-    static func parse(_ values: [ByteRange], _ bytes: UnsafeRawBufferPointer) -> (DecimalText, [Int64])? {
-        var scale = 0
-        for value in values {
-            let start = Int(value.offset)
-            var dot = -1
-            for at in start..<start + Int(value.count) {
-                let byte = bytes[at]
-                if byte == UInt8(ascii: ".") {
-                    guard dot < 0 else { return nil }
-                    dot = at
-                } else if byte &- UInt8(ascii: "0") > 9, byte != UInt8(ascii: "-") || at != start {
-                    return nil
+    static func parse(_ values: UnsafeBufferPointer<ByteRange>, _ bytes: TextBytes, into numbers: inout Buffer<Int64>) -> DecimalText? {
+        var scale = 1
+        // Numbers are read with the scale known so far: the first values mostly have it, else all are read anew.
+        for value in values.prefix(16) { scale = max(scale, fractionDigits(bytes, value)) }
+        numbers.resize(values.count)
+        while true {
+            guard scale <= scaleMax else { return nil }
+            var canBe: (fixed: Bool, trimmed: Bool, oneDigit: Bool) = (true, true, true)
+            var row = 0
+            var deeper = scale
+            while row < values.count {
+                let value = values[row]
+                guard let parsed = number(bytes, Int(value.offset), Int(value.count), scale) else { return nil }
+                if parsed.fraction > scale {
+                    deeper = max(deeper, parsed.fraction)
+                    break
                 }
+                numbers[row] = parsed.number
+                let hasZero = parsed.fraction > 0 && bytes[value.range.upperBound - 1] == UInt8(ascii: "0")
+                canBe.fixed = canBe.fixed && parsed.fraction == scale
+                canBe.trimmed = canBe.trimmed && !hasZero
+                canBe.oneDigit = canBe.oneDigit && parsed.fraction > 0 && (!hasZero || parsed.fraction == 1)
+                row &+= 1
             }
-            if dot >= 0 { scale = max(scale, start + Int(value.count) - dot - 1) }
-            if scale > scaleMax { return nil }
+            if deeper == scale {
+                let ending: Ending? = canBe.fixed ? .fixed : canBe.trimmed ? .trimmed : canBe.oneDigit ? .oneDigit : nil
+                return ending.map { DecimalText(scale: scale, ending: $0) }
+            }
+            scale = deeper
         }
-        guard scale > 0 else { return nil }
-        var canBe: (fixed: Bool, trimmed: Bool, oneDigit: Bool) = (true, true, true)
-        var numbers = [Int64](repeating: 0, count: values.count)
-        for (row, value) in values.enumerated() {
-            guard let parsed = number(bytes, Int(value.offset), Int(value.count), scale) else { return nil }
-            numbers[row] = parsed.number
-            let hasZero = parsed.fraction > 0 && bytes[Int(value.offset + value.count) - 1] == UInt8(ascii: "0")
-            canBe.fixed = canBe.fixed && parsed.fraction == scale
-            canBe.trimmed = canBe.trimmed && !hasZero
-            canBe.oneDigit = canBe.oneDigit && parsed.fraction > 0 && (!hasZero || parsed.fraction == 1)
-        }
-        let ending: Ending? = canBe.fixed ? .fixed : canBe.trimmed ? .trimmed : canBe.oneDigit ? .oneDigit : nil
-        return ending.map { (DecimalText(scale: scale, ending: $0), numbers) }
     }
 
-    /// Digits before the dot are canonical; `.5`, `5.` and a minus before zero are none.
-    private static func number(_ bytes: UnsafeRawBufferPointer, _ from: Int, _ count: Int, _ scale: Int) -> (number: Int64, fraction: Int)? {
-        let end = from + count
+    private static func fractionDigits(_ bytes: TextBytes, _ value: ByteRange) -> Int {
+        for at in value.range where bytes[at] == UInt8(ascii: ".") { return value.range.upperBound - at - 1 }
+        return 0
+    }
+
+    /// Digits before the dot are canonical; `.5`, `5.` and a minus before zero are none. The number means nothing when it has more digits behind the dot.
+    @inline(__always)
+    private static func number(_ bytes: TextBytes, _ from: Int, _ count: Int, _ scale: Int) -> (number: Int64, fraction: Int)? {
+        let end = from &+ count
         guard count > 0 else { return nil }
         let negative = bytes[from] == UInt8(ascii: "-")
-        let start = negative ? from + 1 : from
-        var number: Int64 = 0
-        var fraction = -1
+        let start = negative ? from &+ 1 : from
         // Digits before the dot and `scale` behind it must fit.
-        guard start < end, bytes[start] != UInt8(ascii: "."), end - start <= IntegerText.digitsMax + 1 else { return nil }
+        guard start < end, bytes[start] != UInt8(ascii: "."), end &- start <= IntegerText.digitsMax + 1 else { return nil }
         if bytes[start] == UInt8(ascii: "0"), start + 1 < end, bytes[start + 1] != UInt8(ascii: ".") { return nil }
-        for at in start..<end {
-            if bytes[at] == UInt8(ascii: ".") {
-                fraction = 0
-                continue
+        var number: Int64 = 0
+        var dot = -1
+        var at = start
+        while at < end {
+            let digit = bytes[at] &- UInt8(ascii: "0")
+            if digit <= 9 {
+                number = number &* 10 &+ Int64(digit)
+            } else {
+                guard digit == UInt8(ascii: ".") &- UInt8(ascii: "0"), dot < 0 else { return nil }
+                dot = at
             }
-            number = number &* 10 &+ Int64(bytes[at] &- UInt8(ascii: "0"))
-            if fraction >= 0 { fraction += 1 }
+            at &+= 1
         }
-        if fraction == 0 || negative && number == 0 { return nil }
-        let whole = fraction < 0 ? end - start : end - start - 1 - fraction
-        if whole + scale > IntegerText.digitsMax { return nil }
-        for _ in max(fraction, 0)..<scale { number = number &* 10 }
-        return (negative ? -number : number, max(fraction, 0))
+        let fraction = dot < 0 ? 0 : end &- dot &- 1
+        if dot >= 0 && fraction == 0 || negative && number == 0 { return nil }
+        if fraction > scale { return (0, fraction) }
+        let whole = dot < 0 ? end &- start : dot &- start
+        if whole &+ scale > IntegerText.digitsMax { return nil }
+        var missing = scale &- fraction
+        while missing > 0 {
+            number = number &* 10
+            missing &-= 1
+        }
+        return (negative ? -number : number, fraction)
     }
 
     func append(_ number: Int64, to bytes: inout [UInt8]) {
@@ -165,31 +204,45 @@ struct HexText {
     static let digitsMin = 4
     static let digitsMax = 256
 
-    static func parse(_ values: [ByteRange], _ bytes: UnsafeRawBufferPointer) -> (HexText, [UInt8])? {
+    /// Values of every byte as a digit: 16 added for a small letter, 32 for a capital one; 128 when it is none.
+    private static let nibbles: [UInt8] = (0..<256).map { byte in
+        switch UInt8(byte) {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt8(byte) - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): UInt8(byte) - UInt8(ascii: "a") + 10 + 16
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): UInt8(byte) - UInt8(ascii: "A") + 10 + 32
+        default: 128
+        }
+    }
+
+    /// Fills `packed` with the digits.
+    static func parse(_ values: UnsafeBufferPointer<ByteRange>, _ bytes: TextBytes, into packed: inout Buffer<UInt8>) -> HexText? {
         guard let first = values.first, first.count >= digitsMin, first.count <= digitsMax else { return nil }
         let digits = Int(first.count)
-        var packed: [UInt8] = []
-        packed.reserveCapacity(values.count * (digits + 1) / 2)
-        var lower = false
-        var upper = false
-        for value in values {
-            guard value.count == first.count else { return nil }
-            let start = Int(value.offset)
-            var byte: UInt8 = 0
-            for index in 0..<digits {
-                let character = bytes[start &+ index]
-                var nibble = character &- UInt8(ascii: "0")
-                if nibble > 9 {
-                    nibble = (character | 0x20) &- UInt8(ascii: "a")
-                    guard nibble < 6 else { return nil }
-                    nibble &+= 10
-                    if character & 0x20 != 0 { lower = true } else { upper = true }
+        packed.resize(values.count * ((digits + 1) / 2))
+        return nibbles.withUnsafeBufferPointer { nibbles in
+            var at = 0
+            var seen: UInt8 = 0
+            for value in values {
+                guard value.count == first.count else { return nil }
+                var from = Int(value.offset)
+                for _ in 0..<digits / 2 {
+                    let high = nibbles[Int(bytes[from])]
+                    let low = nibbles[Int(bytes[from &+ 1])]
+                    seen |= high | low
+                    packed[at] = high &<< 4 | low & 15
+                    at &+= 1
+                    from &+= 2
                 }
-                if index & 1 == 0 { byte = nibble << 4 } else { packed.append(byte | nibble) }
+                if digits & 1 == 1 {
+                    let high = nibbles[Int(bytes[from])]
+                    seen |= high
+                    packed[at] = high &<< 4
+                    at &+= 1
+                }
+                if seen & 128 != 0 || seen & 48 == 48 { return nil }
             }
-            if digits & 1 == 1 { packed.append(byte) }
+            return HexText(digits: digits, isUpper: seen & 32 != 0)
         }
-        return lower && upper ? nil : (HexText(digits: digits, isUpper: upper), packed)
     }
 
     var byteCount: Int { (digits + 1) / 2 }
