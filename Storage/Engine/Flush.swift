@@ -111,7 +111,6 @@ extension LogHead: FlushableHead {
     }
 
     private struct Row {
-        var stream: UInt32
         var time: Int64
         var arrival: UInt64
         var place: RowPlace
@@ -122,7 +121,7 @@ extension LogHead: FlushableHead {
         do throws(ObsError) {
             var sources: [LogBatch] = []
             let rows = sortedRows(Self.times(days), &sources)
-            try writer.add(sources, rows: rows.map(\.place))
+            try writer.add(sources, rows: rows)
             return try writer.finish()
         } catch {
             writer.abandon()
@@ -131,27 +130,46 @@ extension LogHead: FlushableHead {
     }
 
     /// Rows of a time range by stream, time, arrival, records that came twice once.
-    private func sortedRows(_ range: ClosedRange<Int64>, _ sources: inout [LogBatch]) -> [Row] {
+    private func sortedRows(_ range: ClosedRange<Int64>, _ sources: inout [LogBatch]) -> [RowPlace] {
         let order = (0..<streams.count).sorted { compareLabels(streams[$0].pointee.labelBytes, streams[$1].pointee.labelBytes) < 0 }
-        var rank = [UInt32](repeating: 0, count: order.count)
-        for (position, id) in order.enumerated() { rank[id] = UInt32(position) }
-        var rows: [Row] = []
-        var found: [LogBatch] = []
-        batches.forEach { entry in
-            guard entry.minTime <= range.upperBound, entry.maxTime >= range.lowerBound else { return }
-            let ranks = entry.streamIDs.map { rank[Int($0)] }
-            let batch = entry.batch
-            for row in 0..<batch.count where range.contains(batch.timeNanos[row]) {
-                rows.append(
-                    Row(
-                        stream: ranks[Int(batch.stream[row])], time: batch.timeNanos[row], arrival: batch.arrival[row],
-                        place: RowPlace(source: UInt32(found.count), row: UInt32(row))))
-            }
-            found.append(batch)
+        var entries: [HeadBatch<LogBatch>] = []
+        batches.forEach { if $0.minTime <= range.upperBound, $0.maxTime >= range.lowerBound { entries.append($0) } }
+        sources = entries.map(\.batch)
+        var counts = [Int](repeating: 0, count: streams.count)
+        forEachRow(entries, range) { stream, _, _, _ in counts[stream] += 1 }
+        var ends = counts
+        var start = 0
+        for stream in order {
+            ends[stream] = start
+            start += counts[stream]
         }
-        sources = found
-        rows.sort { $0.stream != $1.stream ? $0.stream < $1.stream : $0.time != $1.time ? $0.time < $1.time : $0.arrival < $1.arrival }
-        return withoutRepeats(rows, areNeighbours: { $0.stream == $1.stream && $0.time == $1.time }, isNew: { isNew($0, found, &$1) })
+        var rows = [Row](repeating: Row(time: 0, arrival: 0, place: RowPlace(source: 0, row: 0)), count: start)
+        forEachRow(entries, range) { stream, source, row, batch in
+            rows[ends[stream]] = Row(
+                time: batch.timeNanos[row], arrival: batch.arrival[row], place: RowPlace(source: UInt32(source), row: UInt32(row)))
+            ends[stream] += 1
+        }
+        for stream in order {
+            sort(&rows, (ends[stream] - counts[stream])..<ends[stream]) { $0.time != $1.time ? $0.time < $1.time : $0.arrival < $1.arrival }
+        }
+        var kept: [RowPlace] = []
+        kept.reserveCapacity(rows.count)
+        for stream in order {
+            appendUnrepeated(
+                rows[(ends[stream] - counts[stream])..<ends[stream]], place: \.place, areNeighbours: { $0.time == $1.time },
+                isNew: { isNew($0, sources, &$1) }, to: &kept)
+        }
+        return kept
+    }
+
+    /// Rows of a time range, with the ids of their streams, as they came.
+    private func forEachRow(_ entries: [HeadBatch<LogBatch>], _ range: ClosedRange<Int64>, _ body: (Int, Int, Int, LogBatch) -> Void) {
+        for (source, entry) in entries.enumerated() {
+            let isWhole = entry.minTime >= range.lowerBound && entry.maxTime <= range.upperBound
+            for row in 0..<entry.batch.count where isWhole || range.contains(entry.batch.timeNanos[row]) {
+                body(Int(entry.streamIDs[Int(entry.batch.stream[row])]), source, row, entry.batch)
+            }
+        }
     }
 
     private func isNew(_ row: Row, _ sources: [LogBatch], _ seen: inout SeenRows) -> Bool {
@@ -173,7 +191,6 @@ extension SpanHead: FlushableHead {
     }
 
     private struct Row {
-        var trace: TraceID
         var start: Int64
         var place: RowPlace
     }
@@ -183,7 +200,7 @@ extension SpanHead: FlushableHead {
         do throws(ObsError) {
             var sources: [SpanBatch] = []
             let rows = sortedRows(Self.times(days), &sources)
-            try writer.add(sources, rows: rows.map(\.place))
+            try writer.add(sources, rows: rows)
             return try writer.finish()
         } catch {
             writer.abandon()
@@ -196,46 +213,87 @@ extension SpanHead: FlushableHead {
         return seen.insert(batch.bytes.withUnsafeBytes { RowIdentity.span(batch, row: Int(row.place.row), bytes: $0) })
     }
 
-    /// Rows of a time range by trace and start, spans that came twice once.
-    private func sortedRows(_ range: ClosedRange<Int64>, _ sources: inout [SpanBatch]) -> [Row] {
-        var rows: [Row] = []
+    /// Rows of a time range by trace and start, spans that came twice once. Traces come in the order of their first starts, so that what is over one moment
+    /// lies together, and segments of one time after the other hardly overlap: merges copy their blocks.
+    private func sortedRows(_ range: ClosedRange<Int64>, _ sources: inout [SpanBatch]) -> [RowPlace] {
         var found: [SpanBatch] = []
-        batches.forEach { entry in
-            guard entry.minTime <= range.upperBound, entry.maxTime >= range.lowerBound else { return }
-            let batch = entry.batch
-            for row in 0..<batch.count where range.contains(batch.startNanos[row]) {
-                rows.append(Row(trace: batch.traceID[row], start: batch.startNanos[row], place: RowPlace(source: UInt32(found.count), row: UInt32(row))))
-            }
-            found.append(batch)
-        }
+        batches.forEach { if $0.minTime <= range.upperBound, $0.maxTime >= range.lowerBound { found.append($0.batch) } }
         sources = found
-        rows.sort {
-            if $0.trace.high != $1.trace.high { return $0.trace.high < $1.trace.high }
-            if $0.trace.low != $1.trace.low { return $0.trace.low < $1.trace.low }
-            if $0.start != $1.start { return $0.start < $1.start }
-            return ($0.place.source, $0.place.row) < ($1.place.source, $1.place.row)
+        var numbers: [TraceID: Int] = [:]
+        var traces: [(start: Int64, id: TraceID, count: Int)] = []
+        /// Of each row in the range.
+        var traceOfRow: [UInt32] = []
+        var (last, number) = (TraceID.none, -1)
+        for batch in found {
+            for row in 0..<batch.count where range.contains(batch.startNanos[row]) {
+                let id = batch.traceID[row]
+                if id != last || number < 0 {
+                    number = numbers[id] ?? traces.count
+                    if number == traces.count {
+                        numbers[id] = number
+                        traces.append((.max, id, 0))
+                    }
+                    last = id
+                }
+                traces[number].start = min(traces[number].start, batch.startNanos[row])
+                traces[number].count += 1
+                traceOfRow.append(UInt32(number))
+            }
         }
-        return withoutRepeats(rows, areNeighbours: { $0.start == $1.start && $0.trace == $1.trace }, isNew: { isNew($0, found, &$1) })
+        numbers = [:]
+        let order = traces.indices.sorted { (traces[$0].start, traces[$0].id) < (traces[$1].start, traces[$1].id) }
+        var ends = [Int](repeating: 0, count: traces.count)
+        var start = 0
+        for trace in order {
+            ends[trace] = start
+            start += traces[trace].count
+        }
+        var rows = [Row](repeating: Row(start: 0, place: RowPlace(source: 0, row: 0)), count: start)
+        var next = 0
+        for (source, batch) in found.enumerated() {
+            for row in 0..<batch.count where range.contains(batch.startNanos[row]) {
+                let trace = Int(traceOfRow[next])
+                next += 1
+                rows[ends[trace]] = Row(start: batch.startNanos[row], place: RowPlace(source: UInt32(source), row: UInt32(row)))
+                ends[trace] += 1
+            }
+        }
+        traceOfRow = []
+        var kept: [RowPlace] = []
+        kept.reserveCapacity(rows.count)
+        for trace in order {
+            let own = (ends[trace] - traces[trace].count)..<ends[trace]
+            sort(&rows, own) { ($0.start, $0.place.source, $0.place.row) < ($1.start, $1.place.source, $1.place.row) }
+            appendUnrepeated(rows[own], place: \.place, areNeighbours: { $0.start == $1.start }, isNew: { isNew($0, found, &$1) }, to: &kept)
+        }
+        return kept
     }
 }
 
-/// Sorted rows without those that are equal to an earlier one. Equal rows are neighbours, and most rows have none: they are not hashed.
-private func withoutRepeats<Row>(_ rows: [Row], areNeighbours: (Row, Row) -> Bool, isNew: (Row, inout SeenRows) -> Bool) -> [Row] {
-    var kept: [Row] = []
-    kept.reserveCapacity(rows.count)
-    var start = 0
-    while start < rows.count {
+/// Sorts a range of rows, unless it comes sorted.
+private func sort<Row>(_ rows: inout [Row], _ range: Range<Int>, by areInOrder: (Row, Row) -> Bool) {
+    for row in range.dropFirst() where areInOrder(rows[row], rows[row - 1]) {
+        rows[range].sort(by: areInOrder)
+        return
+    }
+}
+
+/// Places of sorted rows without those that are equal to an earlier one. Equal rows are neighbours, and most rows have none: they are not hashed.
+private func appendUnrepeated<Row>(
+    _ rows: ArraySlice<Row>, place: (Row) -> RowPlace, areNeighbours: (Row, Row) -> Bool, isNew: (Row, inout SeenRows) -> Bool, to kept: inout [RowPlace]
+) {
+    var start = rows.startIndex
+    while start < rows.endIndex {
         var end = start + 1
-        while end < rows.count, areNeighbours(rows[start], rows[end]) { end += 1 }
+        while end < rows.endIndex, areNeighbours(rows[start], rows[end]) { end += 1 }
         if end == start + 1 {
-            kept.append(rows[start])
+            kept.append(place(rows[start]))
         } else {
             var seen = SeenRows()
-            for row in rows[start..<end] where isNew(row, &seen) { kept.append(row) }
+            for row in rows[start..<end] where isNew(row, &seen) { kept.append(place(row)) }
         }
         start = end
     }
-    return kept
 }
 
 extension FlushableHead {

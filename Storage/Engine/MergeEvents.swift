@@ -1,353 +1,265 @@
-// Sorted runs of events into one. Each input holds one block; rows are taken from whichever input is next, for as long as it stays next, and handed to the
-// writer before a block makes room for its successor. So memory is one block an input, however big the segments are.
+// Segments of events into one, most of their blocks as they are.
 //
-// A block of which nothing is deleted and that no other input has a row between goes over as it is, not decoded but for the columns that say so. What came twice
-// is looked for where inputs meet only: within a segment every row is there once.
+// The senders of a stream are some seconds apart, so that what one flush wrote ends a little after the next one's began: in a merge nearly every block meets a
+// neighbour of another input. Were all blocks that meet decoded, sorted and encoded anew, merging would cost as much as the flush did, and win nothing: who wants
+// a minute of the stream reads the one or two blocks that hold it, whether these overlap by a second or not. Therefore blocks of a segment may overlap in time
+// (a row within a block comes in order; readers visit blocks by their times), and a block goes over as it is, ordered by its first stream and its earliest time,
+// unless something forces its rows to be taken one by one:
+//
+// - a row of it is deleted, or is the same event as one of another input (an event may come twice; within a segment every row is there once),
+// - it is small, or holds many streams with few rows each: joined with others' blocks, a stream is read with fewer blocks,
+// - it and another lie across each other: more than a quarter of the rows of both are within the other's times of a shared stream, as when data is loaded in no
+//   order. Blocks that remain are then such that, of two over one moment, one has at most a quarter of its rows there, or has them beside the other. A block
+//   with one straggler from last week is no reason to write the whole week again, and what is over one moment is little: each next block is some four times as wide.
+//
+// The plan is made first: it reads the columns that order rows, and only of blocks that meet; in full it reads those in which rows are equal by these
+// columns. Then one pass in order takes the rows of what is not copied from whichever of the open blocks is next, and copies the rest in between.
 
 internal import ObsCore
 internal import ObsDisk
 internal import ObsHash
 internal import ObsSegment
 
-/// The rows of one input, a block at a time.
-protocol EventCursor: AnyObject {
+/// A block of one input.
+protocol EventBlock: AnyObject {
     associatedtype Batch
-    /// What rows are ordered by through a segment.
+    /// What rows are ordered by in a merge.
     associatedtype Key: Comparable
-    /// Of the present block: what `key` needs, after `complete` all.
-    var batch: Batch { get }
-    var rowCount: Int { get }
-    /// The present block.
-    var block: Int { get }
-    /// Whether the present block is big enough to be left as it is.
-    var isBig: Bool { get }
-    /// Goes to the next block and reads what `key` needs; false at the end.
-    func readBlock() throws(ObsError) -> Bool
-    /// Reads the rest of the block, unless that was done.
-    func complete() throws(ObsError)
-    func key(_ row: Int) -> Key
-    /// Whether a row of the block is deleted; may have to `complete` it.
-    func hasDeleted() throws(ObsError) -> Bool
-    // Of complete blocks:
-    func isDeleted(_ row: Int) -> Bool
-    /// Nil for a row that may be there twice in its own right.
-    func identity(_ row: Int) -> Hash128?
-    /// Whether rows with these keys could be the same event.
-    static func mayRepeat(_ a: Key, _ b: Key) -> Bool
     var path: String { get }
+    /// Position of its segment among the inputs.
+    var input: Int { get }
+    /// Of its streams, positions among those of all inputs.
+    var streams: ClosedRange<UInt32> { get }
+    var times: ClosedRange<Int64> { get }
+    var rowCount: Int { get }
+    /// At most the key of any row.
+    var lowerBound: Key { get }
+    /// Whether it goes over as it is.
+    var isCopied: Bool { get set }
+    /// Whether it may, by its size and its streams.
+    var isBig: Bool { get }
+
+    /// What is read of it.
+    var batch: Batch { get }
+    /// Reads what `key` and `overlap` need, unless that was done.
+    func readKeys() throws(ObsError)
+    /// Reads the rest as well.
+    func complete() throws(ObsError)
+    /// Forgets what was read.
+    func close()
+
+    /// Whether a row is deleted; may have to `complete` it.
+    func hasDeleted() throws(ObsError) -> Bool
+    /// Rows that lie in the times of another block, and those of which the other may have the same. Of blocks whose keys are read.
+    func overlap(with other: Self) -> BlockOverlap
+    // Of complete blocks:
+    func isLeftOut(_ row: Int) -> Bool
+    func leaveOut(_ row: Int)
+    func identity(_ row: Int) -> Hash128
+
+    /// Rows that stay together, in order.
+    var groupCount: Int { get }
+    func key(_ group: Int) -> Key
+    func rows(_ group: Int) -> Range<Int>
 }
 
-struct EventMerge<Cursor: EventCursor> {
-    /// Oldest first.
-    private let cursors: [Cursor]
+/// What two blocks have to do with each other.
+struct BlockOverlap {
+    /// How many rows of each lie within the other's times of a shared stream.
+    var counts = (0, 0)
+    /// Rows of each that the other has rows with equal keys to: they may be the same events.
+    var equals: ([Int], [Int]) = ([], [])
+}
+
+/// Decides which blocks are copied.
+struct EventPlan<Block: EventBlock> {
     private let check: () throws(ObsError) -> Void
-    private let write: ([Cursor.Batch], [RowPlace]) throws(ObsError) -> Void
-    private let copy: (Cursor) throws(ObsError) -> Void
-    /// The present row of each input.
-    private var rows: [Int]
-    /// Inputs that are not at their end.
-    private var live: [Int] = []
+    /// Blocks that one yet to come may meet.
+    private var active: [Block] = []
+
+    /// Marks blocks as copied or not, and rows of them that are the same event as an earlier one's.
+    /// - Parameters:
+    ///   - blocks: ordered by their lower bounds.
+    ///   - check: throws when the merge is to end.
+    /// Blocks are closed after it.
+    init(_ blocks: [Block], isAlone: Bool, check: @escaping () throws(ObsError) -> Void) throws(ObsError) {
+        self.check = check
+        for block in blocks {
+            try check()
+            // The rewrite of a single segment has nothing to join a small block with.
+            block.isCopied = block.isBig || isAlone
+            if block.isCopied, try block.hasDeleted() { block.isCopied = false }
+            if isAlone {
+                block.close()
+                continue
+            }
+            leave(before: block)
+            for earlier in active where earlier.input != block.input && earlier.streams.overlaps(block.streams) && earlier.times.overlaps(block.times) {
+                try compare(earlier, block)
+            }
+            active.append(block)
+        }
+        for block in active { block.close() }
+    }
+
+    /// Forgets the blocks that end before a stream or time.
+    private mutating func leave(before block: Block) {
+        active.removeAll { earlier in
+            let isOver =
+                earlier.streams.upperBound < block.streams.lowerBound
+                || earlier.streams.upperBound == block.streams.lowerBound && earlier.streams.count == 1 && earlier.times.upperBound < block.times.lowerBound
+            if isOver { earlier.close() }
+            return isOver
+        }
+    }
+
+    private func compare(_ earlier: Block, _ block: Block) throws(ObsError) {
+        try check()
+        try earlier.readKeys()
+        try block.readKeys()
+        let overlap = earlier.overlap(with: block)
+        if 4 * overlap.counts.0 > earlier.rowCount, 4 * overlap.counts.1 > block.rowCount {
+            earlier.isCopied = false
+            block.isCopied = false
+        }
+        guard !overlap.equals.0.isEmpty else { return }
+        try earlier.complete()
+        try block.complete()
+        var known: Set<Hash128> = []
+        for row in overlap.equals.0 where !earlier.isLeftOut(row) { known.insert(earlier.identity(row)) }
+        for row in overlap.equals.1 where !block.isLeftOut(row) && known.contains(block.identity(row)) {
+            block.leaveOut(row)
+            block.isCopied = false
+        }
+    }
+}
+
+/// Rows of a merge's output.
+struct MergedRows: Sendable {
+    /// In blocks that went over as they were.
+    var copied: Int64 = 0
+    var rewritten: Int64 = 0
+
+    var rows: Int64 { copied + rewritten }
+}
+
+/// Carries a plan out.
+struct EventMerge<Block: EventBlock> {
+    private let blocks: [Block]
+    private let check: () throws(ObsError) -> Void
+    private let write: ([Block.Batch], [RowPlace]) throws(ObsError) -> Void
+    private let copy: (Block) throws(ObsError) -> Void
+    /// Of `blocks`, the next to be opened or copied.
+    private var next = 0
+    /// Blocks some rows of which were taken, and the group of each that is next.
+    private var open: [(block: Block, group: Int)] = []
     private var taken: [RowPlace] = []
-    private var written = 0
-    // The rows last taken that could be one event: the first is hashed when a second comes.
-    private var groupKey: Cursor.Key?
-    private var groupFirst: RowPlace?
-    private var seen: SeenRows?
+    private(set) var merged = MergedRows()
 
     /// - Parameters:
+    ///   - blocks: of all inputs.
     ///   - check: throws when the merge is to end.
-    ///   - write: takes rows of the inputs' present blocks.
-    ///   - copy: takes an input's present block as it is.
+    ///   - write: takes rows of batches.
+    ///   - copy: takes a block as it is.
     init(
-        _ cursors: [Cursor], check: @escaping () throws(ObsError) -> Void, write: @escaping ([Cursor.Batch], [RowPlace]) throws(ObsError) -> Void,
-        copy: @escaping (Cursor) throws(ObsError) -> Void
-    ) {
-        self.cursors = cursors
+        _ blocks: [Block], inputs: Int, check: @escaping () throws(ObsError) -> Void, write: @escaping ([Block.Batch], [RowPlace]) throws(ObsError) -> Void,
+        copy: @escaping (Block) throws(ObsError) -> Void
+    ) throws(ObsError) {
+        self.blocks = blocks.sorted { $0.lowerBound < $1.lowerBound || $0.lowerBound == $1.lowerBound && $0.input < $1.input }
         self.check = check
         self.write = write
         self.copy = copy
-        rows = [Int](repeating: 0, count: cursors.count)
+        _ = try EventPlan(self.blocks, isAlone: inputs == 1, check: check)
     }
 
-    /// - Returns: how many rows are in the output.
-    mutating func run() throws(ObsError) -> Int {
-        for input in cursors.indices where try cursors[input].readBlock() { live.append(input) }
-        while let (input, limit) = next() {
-            try check()
-            if rows[input] == 0, try mayCopy(input, before: limit) {
-                try copyBlock(input)
-            } else {
-                try cursors[input].complete()
-                try take(input, before: limit)
-            }
-        }
-        try hand()
-        return written
-    }
-
-    /// The input whose turn it is, and the one after it.
-    private func next() -> (input: Int, limit: Int?)? {
-        guard var first = live.first else { return nil }
-        var second: Int?
-        for input in live.dropFirst() {
-            if key(input) < key(first) {
-                second = first
-                first = input
-            } else if second.map({ key(input) < key($0) }) ?? true {
-                second = input
-            }
-        }
-        return (first, second)
-    }
-
-    private func key(_ input: Int) -> Cursor.Key { cursors[input].key(rows[input]) }
-
-    /// Whether all rows of an input's block stay, come before all others' and are none of the events last taken.
-    private func mayCopy(_ input: Int, before other: Int?) throws(ObsError) -> Bool {
-        let cursor = cursors[input]
-        // The rewrite of a single segment has nothing to join a small block with.
-        guard cursor.isBig || cursors.count == 1 else { return false }
-        if let group = groupKey, Cursor.mayRepeat(group, cursor.key(0)) { return false }
-        let last = cursor.key(cursor.rowCount - 1)
-        if let other {
-            let limit = key(other)
-            guard last < limit, !Cursor.mayRepeat(last, limit) else { return false }
-        }
-        return try !cursor.hasDeleted()
-    }
-
-    private mutating func copyBlock(_ input: Int) throws(ObsError) {
-        let cursor = cursors[input]
-        for row in 1..<max(cursor.rowCount, 1) where cursor.key(row) < cursor.key(row - 1) { throw outOfOrder(cursor) }
-        try hand()
-        try copy(cursor)
-        written += cursor.rowCount
-        groupKey = nil
-        groupFirst = nil
-        seen = nil
-        try advance(input)
-    }
-
-    /// Takes rows of an input up to another's turn or the end of the block.
-    private mutating func take(_ input: Int, before other: Int?) throws(ObsError) {
-        let cursor = cursors[input]
-        var key = key(input)
-        let limit = other.map { self.key($0) }
+    mutating func run() throws(ObsError) {
         while true {
-            if !cursor.isDeleted(rows[input]) { add(RowPlace(source: UInt32(input), row: UInt32(rows[input])), key) }
-            rows[input] += 1
-            if rows[input] == cursor.rowCount { return try advance(input) }
-            let following = cursor.key(rows[input])
-            if following < key { throw outOfOrder(cursor) }
-            key = following
-            if let limit, let other, limit < key || (limit == key && other < input) { return }
-        }
-    }
-
-    private func outOfOrder(_ cursor: Cursor) -> ObsError { ObsError(.corrupt, "rows of a segment are out of order", place: "\(cursor.path):0") }
-
-    /// Goes to an input's next block.
-    private mutating func advance(_ input: Int) throws(ObsError) {
-        try hand()
-        // Its row must be known when it is gone.
-        if let first = groupFirst, Int(first.source) == input { hashFirst() }
-        try check()
-        let last = cursors[input].key(cursors[input].rowCount - 1)
-        rows[input] = 0
-        if try cursors[input].readBlock() {
-            if cursors[input].key(0) < last { throw outOfOrder(cursors[input]) }
-        } else {
-            live.removeAll { $0 == input }
-        }
-    }
-
-    private mutating func add(_ place: RowPlace, _ key: Cursor.Key) {
-        if let group = groupKey, Cursor.mayRepeat(group, key) {
-            let isAlone = groupFirst == nil && seen == nil
-            if isAlone {
-                if identity(place) != nil { groupFirst = place }
-            } else if let identity = identity(place) {
-                hashFirst()
-                if seen?.insert(identity) == false { return }
+            try check()
+            let turn = turn()
+            let bound = next < blocks.count ? blocks[next].lowerBound : nil
+            if let bound, turn.map({ bound < $0.key || bound == $0.key }) ?? true {
+                try begin(blocks[next])
+                next += 1
+            } else if let turn {
+                let limit = [turn.limit, bound].compactMap(\.self).min()
+                try take(turn.index, to: limit)
+            } else {
+                return
             }
-        } else {
-            groupKey = key
-            groupFirst = place
-            seen = nil
         }
-        taken.append(place)
     }
 
-    private mutating func hashFirst() {
-        guard let first = groupFirst else { return }
-        groupFirst = nil
-        var rows = seen ?? SeenRows()
-        if let identity = identity(first) { _ = rows.insert(identity) }
-        seen = rows
+    /// The open block whose turn it is, and the key up to which it stays so among the open ones.
+    private func turn() -> (index: Int, key: Block.Key, limit: Block.Key?)? {
+        guard let first = open.first else { return nil }
+        var found: (index: Int, key: Block.Key, limit: Block.Key?) = (0, first.block.key(first.group), nil)
+        for index in open.indices.dropFirst() {
+            let key = open[index].block.key(open[index].group)
+            if key < found.key {
+                found = (index, key, found.key)
+            } else if found.limit.map({ key < $0 }) ?? true {
+                found.limit = key
+            }
+        }
+        return found
     }
 
-    private func identity(_ place: RowPlace) -> Hash128? { cursors[Int(place.source)].identity(Int(place.row)) }
+    private mutating func begin(_ block: Block) throws(ObsError) {
+        guard block.isCopied else {
+            try block.complete()
+            open.append((block, 0))
+            return
+        }
+        try hand()
+        try copy(block)
+        merged.copied += Int64(block.rowCount)
+    }
+
+    /// Takes rows of an open block up to a key, at least one group.
+    private mutating func take(_ index: Int, to limit: Block.Key?) throws(ObsError) {
+        let block = open[index].block
+        var group = open[index].group
+        var key = block.key(group)
+        while true {
+            for row in block.rows(group) where !block.isLeftOut(row) { taken.append(RowPlace(source: UInt32(index), row: UInt32(row))) }
+            group += 1
+            if group == block.groupCount { break }
+            let following = block.key(group)
+            if following < key { throw ObsError(.corrupt, "rows of a segment are out of order", place: "\(block.path):0") }
+            key = following
+            if let limit, limit < key {
+                open[index].group = group
+                return
+            }
+        }
+        try hand()
+        block.close()
+        open.remove(at: index)
+    }
 
     private mutating func hand() throws(ObsError) {
         guard !taken.isEmpty else { return }
-        try write(cursors.map(\.batch), taken)
-        written += taken.count
+        try write(open.map(\.block.batch), taken)
+        merged.rewritten += Int64(taken.count)
         taken.removeAll(keepingCapacity: true)
     }
 }
 
-/// Log records of one segment.
-final class LogCursor: EventCursor {
-    struct Key: Comparable {
-        var stream: UInt32
-        var time: Int64
-        var arrival: UInt64
-
-        static func < (a: Key, b: Key) -> Bool {
-            if a.stream != b.stream { return a.stream < b.stream }
-            return a.time != b.time ? a.time < b.time : a.arrival < b.arrival
-        }
-    }
-
-    let reader: LogSegmentReader
-    let path: String
-    private let mask: any RowMask
-    /// Of the segment's streams, their positions among those of all inputs.
-    private let ranks: [UInt32]
-    private let memory: CursorMemory
-    private(set) var batch = LogBatch()
-    private(set) var block = -1
-    private var firstStream = 0
-    private var isComplete = false
-    /// Of the block's streams.
-    private var hidden: [HiddenRows] = []
-
-    init(_ input: MergeInput, _ reader: LogSegmentReader, ranks: [UInt32], grow: @escaping (Int) throws(ObsError) -> Void) {
-        self.reader = reader
-        self.ranks = ranks
-        memory = CursorMemory(grow)
-        path = input.path
-        mask = input.mask
-    }
-
-    var rowCount: Int { batch.timeNanos.count }
-    var isBig: Bool { reader.blocks[block].isBig }
-
-    func readBlock() throws(ObsError) -> Bool {
-        block += 1
-        batch = LogBatch()
-        guard block < reader.blocks.count else { return false }
-        batch = try reader.readKeys(block: block)
-        isComplete = false
-        firstStream = reader.blocks[block].firstStream
-        hidden = []
-        if !mask.isEmpty {
-            hidden = batch.streams.map { labels in batch.bytes.withUnsafeBytes { mask.rows(labels: UnsafeRawBufferPointer(rebasing: $0[labels.range])) } }
-        }
-        return true
-    }
-
-    func complete() throws(ObsError) {
-        guard !isComplete else { return }
-        try memory.hold(try reader.memoryBytes(block: block))
-        try reader.readRest(block: block, into: &batch)
-        isComplete = true
-    }
-
-    func key(_ row: Int) -> Key {
-        Key(stream: ranks[firstStream + Int(batch.stream[row])], time: batch.timeNanos[row], arrival: batch.arrival[row])
-    }
-
-    func hasDeleted() throws(ObsError) -> Bool {
-        guard hidden.contains(where: { !$0.isEmpty }) else { return false }
-        let times = reader.blocks[block].minNanos...reader.blocks[block].maxNanos
-        if hidden.contains(where: { rows in rows.lines.contains { $0.range.overlaps(times) } }) {
-            try complete()
-            return (0..<rowCount).contains { isDeleted($0) }
-        }
-        return (0..<rowCount).contains { row in hidden[Int(batch.stream[row])].times.contains { $0.contains(batch.timeNanos[row]) } }
-    }
-
-    func isDeleted(_ row: Int) -> Bool {
-        guard !hidden.isEmpty else { return false }
-        return batch.bytes.withUnsafeBytes { hidden[Int(batch.stream[row])].contains(batch.timeNanos[row], line: batch.line[row], in: $0) }
-    }
-
-    func identity(_ row: Int) -> Hash128? {
-        guard batch.flags[row].contains(.identified) else { return nil }
-        return batch.bytes.withUnsafeBytes { RowIdentity.log(batch, row: row, bytes: $0) }
-    }
-
-    static func mayRepeat(_ a: Key, _ b: Key) -> Bool { a.stream == b.stream && a.time == b.time }
-}
-
-/// Spans of one segment.
-final class SpanCursor: EventCursor {
-    struct Key: Comparable {
-        var trace: TraceID
-        var start: Int64
-
-        static func < (a: Key, b: Key) -> Bool { a.trace == b.trace ? a.start < b.start : a.trace < b.trace }
-    }
-
-    let reader: SpanSegmentReader
-    let path: String
-    private let mask: any RowMask
-    private let mayHoldDeleted: Bool
-    private let memory: CursorMemory
-    private(set) var batch = SpanBatch()
-    private(set) var block = -1
-    private var isComplete = false
-
-    init(_ input: MergeInput, _ reader: SpanSegmentReader, grow: @escaping (Int) throws(ObsError) -> Void) {
-        self.reader = reader
-        memory = CursorMemory(grow)
-        path = input.path
-        mask = input.mask
-        mayHoldDeleted = !input.mask.isEmpty
-    }
-
-    var rowCount: Int { batch.traceID.count }
-    var isBig: Bool { reader.blocks[block].isBig }
-
-    func readBlock() throws(ObsError) -> Bool {
-        block += 1
-        batch = SpanBatch()
-        guard block < reader.blocks.count else { return false }
-        batch = try reader.readKeys(block: block)
-        isComplete = false
-        return true
-    }
-
-    func complete() throws(ObsError) {
-        guard !isComplete else { return }
-        try memory.hold(try reader.memoryBytes(block: block))
-        try reader.readRest(block: block, into: &batch)
-        isComplete = true
-    }
-
-    func hasDeleted() throws(ObsError) -> Bool {
-        guard mayHoldDeleted else { return false }
-        try complete()
-        return (0..<rowCount).contains { isDeleted($0) }
-    }
-
-    func key(_ row: Int) -> Key { Key(trace: batch.traceID[row], start: batch.startNanos[row]) }
-    func isDeleted(_ row: Int) -> Bool { mayHoldDeleted && mask.isDeleted(batch, row: row) }
-    func identity(_ row: Int) -> Hash128? { batch.bytes.withUnsafeBytes { RowIdentity.span(batch, row: row, bytes: $0) } }
-    static func mayRepeat(_ a: Key, _ b: Key) -> Bool { a == b }
-}
-
-/// Memory of an input's present block: what the biggest so far took.
-private final class CursorMemory {
+/// Memory of a merge's open blocks: as much is held as they took at most.
+final class BlockMemory {
     private var heldBytes = 0
+    private var usedBytes = 0
     private let grow: (Int) throws(ObsError) -> Void
 
     init(_ grow: @escaping (Int) throws(ObsError) -> Void) { self.grow = grow }
 
-    func hold(_ bytes: Int) throws(ObsError) {
-        guard bytes > heldBytes else { return }
-        try grow(bytes - heldBytes)
-        heldBytes = bytes
+    func take(_ bytes: Int) throws(ObsError) {
+        if usedBytes + bytes > heldBytes {
+            try grow(usedBytes + bytes - heldBytes)
+            heldBytes = usedBytes + bytes
+        }
+        usedBytes += bytes
     }
+
+    func give(_ bytes: Int) { usedBytes -= bytes }
 }

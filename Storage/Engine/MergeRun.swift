@@ -121,9 +121,9 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
         let draft = draft(inputs.map(\.info))
         let path = shared.layout.segment(tenant, Head.signal, day: inputs.map(\.info.day).min() ?? 0, id: draft.id)
         let memory = MergeMemory(shared.configuration.limits.memory.segments, mayBorrow: mayBorrow)
-        let merged: SegmentInfo?
+        let output: MergeOutput
         do throws(ObsError) {
-            merged = try Head.merge(
+            output = try Head.merge(
                 inputs, shared.fileSystem, path: path, draft: draft, check: { () throws(ObsError) in try self.check() },
                 grow: { (bytes: Int) throws(ObsError) in try memory.grow(bytes) })
         } catch {
@@ -134,6 +134,7 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
             }
             throw error
         }
+        let merged = output.info
         let isCurrent = { [filter] in filter.version(tenant, Head.signal) == version }
         let isDone = store.replace(segments, with: merged, if: isCurrent) { gone in
             for segment in gone {

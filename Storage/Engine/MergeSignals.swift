@@ -11,26 +11,34 @@ struct MergeInput {
     var mask: any RowMask
 }
 
+/// What came of a merge.
+struct MergeOutput {
+    /// Nil when no row is left.
+    var info: SegmentInfo?
+    /// Of its rows, those in blocks that went over as they were.
+    var copiedRows: Int64 = 0
+}
+
 /// A head whose segments can be merged.
 protocol MergeableHead: FlushableHead {
-    /// Writes the rows of the inputs, oldest first, as one segment; nil when none is left.
+    /// Writes the rows of the inputs, oldest first, as one segment.
     /// - Parameters:
     ///   - check: called now and then; throws when the merge is to end.
     ///   - grow: told of memory before it is taken; throws when there is none.
     static func merge(
         _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void,
         grow: @escaping (Int) throws(ObsError) -> Void
-    ) throws(ObsError) -> SegmentInfo?
+    ) throws(ObsError) -> MergeOutput
 }
 
 extension MetricHead: MergeableHead {
     static func merge(
         _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void,
         grow: @escaping (Int) throws(ObsError) -> Void
-    ) throws(ObsError) -> SegmentInfo? {
+    ) throws(ObsError) -> MergeOutput {
         let deleted = inputs.map { input -> MetricSegmentMerge.Deleted? in input.mask.isEmpty ? nil : { input.mask.deletedTimes(labels: $0) } }
         let merge = try MetricSegmentMerge(inputs.map(\.path), fileSystem, deleted: deleted, check: check, grow: grow)
-        return try merge.write(fileSystem, path: path, draft: draft)
+        return MergeOutput(info: try merge.write(fileSystem, path: path, draft: draft))
     }
 }
 
@@ -41,7 +49,7 @@ extension LogHead: MergeableHead {
     static func merge(
         _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void,
         grow: @escaping (Int) throws(ObsError) -> Void
-    ) throws(ObsError) -> SegmentInfo? {
+    ) throws(ObsError) -> MergeOutput {
         var readers: [LogSegmentReader] = []
         try grow(eventOutputBytes(inputs))
         for input in inputs {
@@ -49,18 +57,18 @@ extension LogHead: MergeableHead {
             try grow(readers[readers.count - 1].streams.reduce(0) { $0 + $1.bytes.count + 48 })
         }
         let ranks = try ranks(readers, inputs)
-        let cursors = inputs.indices.map { LogCursor(inputs[$0], readers[$0], ranks: ranks[$0], grow: grow) }
+        let memory = BlockMemory(grow)
+        let blocks = inputs.indices.flatMap { LogInput(inputs[$0], readers[$0], position: $0, ranks: ranks[$0], memory: memory).blocks }
         let writer = try LogSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
-            var merge = EventMerge(
-                cursors, check: check, write: { (batches: [LogBatch], rows: [RowPlace]) throws(ObsError) in try writer.add(batches, rows: rows) },
-                copy: { (cursor: LogCursor) throws(ObsError) in
-                    let last = cursor.key(cursor.rowCount - 1)
-                    try writer.copy(block: cursor.block, of: cursor.reader, last: (last.time, last.arrival))
-                })
-            if try merge.run() > 0 { return try writer.finish() }
+            var merge = try EventMerge(
+                blocks, inputs: inputs.count, check: check,
+                write: { (batches: [LogBatch], rows: [RowPlace]) throws(ObsError) in try writer.add(batches, rows: rows) },
+                copy: { (block: LogBlock) throws(ObsError) in try writer.copy(block: block.number, of: block.reader) })
+            try merge.run()
+            if merge.merged.rows > 0 { return MergeOutput(info: try writer.finish(), copiedRows: merge.merged.copied) }
             writer.abandon()
-            return nil
+            return MergeOutput()
         } catch {
             writer.abandon()
             throw error
@@ -95,22 +103,24 @@ extension SpanHead: MergeableHead {
     static func merge(
         _ inputs: [MergeInput], _ fileSystem: any FileSystem, path: String, draft: SegmentDraft, check: @escaping () throws(ObsError) -> Void,
         grow: @escaping (Int) throws(ObsError) -> Void
-    ) throws(ObsError) -> SegmentInfo? {
-        var cursors: [SpanCursor] = []
+    ) throws(ObsError) -> MergeOutput {
         try grow(eventOutputBytes(inputs))
-        for input in inputs {
-            cursors.append(SpanCursor(input, try SpanSegmentReader.open(fileSystem, input.path, cache: BlockCache(bytesMax: 0)), grow: grow))
+        let memory = BlockMemory(grow)
+        var blocks: [SpanBlock] = []
+        for (position, input) in inputs.enumerated() {
+            let reader = try SpanSegmentReader.open(fileSystem, input.path, cache: BlockCache(bytesMax: 0))
+            blocks += SpanInput(input, reader, position: position, memory: memory).blocks
         }
         let writer = try SpanSegmentWriter(fileSystem: fileSystem, path: path, draft: draft)
         do throws(ObsError) {
-            var merge = EventMerge(
-                cursors, check: check, write: { (batches: [SpanBatch], rows: [RowPlace]) throws(ObsError) in try writer.add(batches, rows: rows) },
-                copy: { (cursor: SpanCursor) throws(ObsError) in
-                    try writer.copy(block: cursor.block, of: cursor.reader, lastStart: cursor.key(cursor.rowCount - 1).start)
-                })
-            if try merge.run() > 0 { return try writer.finish() }
+            var merge = try EventMerge(
+                blocks, inputs: inputs.count, check: check,
+                write: { (batches: [SpanBatch], rows: [RowPlace]) throws(ObsError) in try writer.add(batches, rows: rows) },
+                copy: { (block: SpanBlock) throws(ObsError) in try writer.copy(block: block.number, of: block.reader) })
+            try merge.run()
+            if merge.merged.rows > 0 { return MergeOutput(info: try writer.finish(), copiedRows: merge.merged.copied) }
             writer.abandon()
-            return nil
+            return MergeOutput()
         } catch {
             writer.abandon()
             throw error

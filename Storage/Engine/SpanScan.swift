@@ -54,13 +54,13 @@ struct SpanScan {
         try context.check()
         let reader = try segment.reader()
         context.count(segments: 1)
-        let ids = try segment.reading { () throws(ObsError) -> [TraceID] in
-            var ids: [TraceID] = []
-            for id in selection.traceIDs ?? [] where try reader.mayContain(id) { ids.append(id) }
-            return ids
+        let candidates = try segment.reading { () throws(ObsError) -> Set<Int>? in
+            guard let ids = selection.traceIDs else { return nil }
+            var candidates: Set<Int> = []
+            for id in ids { candidates.formUnion(try reader.blocks(mayContaining: id)) }
+            return candidates
         }
-        if selection.traceIDs != nil, ids.isEmpty { return }
-        for (index, block) in reader.blocks.enumerated() where isWanted(block, ids) {
+        for (index, block) in reader.blocks.enumerated() where candidates?.contains(index) ?? true && isWanted(block) {
             try context.check()
             let batch = try segment.reading { () throws(ObsError) in try reader.read(block: index) }
             context.count(blocks: 1, bytesRead: block.bytes)
@@ -70,9 +70,8 @@ struct SpanScan {
         }
     }
 
-    private func isWanted(_ block: SpanBlockInfo, _ ids: [TraceID]) -> Bool {
+    private func isWanted(_ block: SpanBlockInfo) -> Bool {
         guard block.minStartNanos < selection.endNanos, block.maxStartNanos >= selection.startNanos else { return false }
-        if selection.traceIDs != nil, !ids.contains(where: { $0 >= block.minTraceID && $0 <= block.maxTraceID }) { return false }
         guard let wanted = selection.services, !block.services.isEmpty else { return true }
         return block.services.contains { wanted.contains($0) }
     }

@@ -43,8 +43,12 @@ extension EventBlockPlaces {
     /// What columns of texts come to when they are read, about: they hardly are a twentieth of it.
     func textBytes(_ columns: [Int]) -> Int { min(columns.reduce(0) { $0 + place($1).length } * 20, 2 * SegmentLimits.blockBytesMax) }
 
-    /// Blocks from this size on are copied by a merge, where nothing comes between their rows; smaller ones are joined with others.
-    func isBig(rows: Int) -> Bool { rows >= SegmentLimits.blockRowsMin || bytes >= SegmentLimits.blockBytesMax / 16 }
+    /// Blocks from this size on are copied by a merge; smaller ones are joined with others.
+    /// - Parameter streams: in the block; one of many small streams is small.
+    func isBig(rows: Int, streams: Int = 1) -> Bool {
+        let parts = max(2, streams)
+        return rows >= parts * SegmentLimits.blockRowsMin / 2 || bytes >= parts * SegmentLimits.blockBytesMax / 32
+    }
 }
 
 extension SegmentFile {
@@ -64,6 +68,15 @@ extension SegmentFile {
         for column in places.lengths.indices where places.lengths[column] > 0 { bytes += try contentBytes(places.place(column)) }
         return bytes
     }
+}
+
+/// Whether a block ends before the next row.
+/// - Parameters:
+///   - rest: rows to come: a few of them make the block longer rather than one of their own that each merge would have to join.
+///   - isApart: whether the next row begins something that is better read by itself.
+func mustCut(rows: Int, textBytes: Int, rest: Int, isApart: Bool, rowsMin: Int) -> Bool {
+    if textBytes >= SegmentLimits.blockBytesMax || rows >= SegmentLimits.blockRowsMax + SegmentLimits.blockRowsMin { return true }
+    return rest >= SegmentLimits.blockRowsMin && (rows >= SegmentLimits.blockRowsMax || isApart && rows >= rowsMin)
 }
 
 /// Writes the columns of one block, in column order.

@@ -25,7 +25,7 @@ package struct LogBlockInfo: Sendable {
     package var lastStream: Int
     /// On disk.
     package var bytes: Int { places.bytes }
-    package var isBig: Bool { places.isBig(rows: rows) }
+    package var isBig: Bool { places.isBig(rows: rows, streams: lastStream - firstStream + 1) }
     var places: EventBlockPlaces
 }
 

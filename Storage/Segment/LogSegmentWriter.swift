@@ -7,7 +7,8 @@ enum LogColumn: Int, CaseIterable {
     case time = 0, stream, severity, line, attributes, traceID, spanID, resource, scope, flags, arrival
 }
 
-/// Makes a segment of log records. Rows come ordered by (stream labels, time, arrival) over all calls; blocks go to disk as they fill.
+/// Makes a segment of log records. Rows come ordered by (stream labels, time, arrival): where one does not, a block ends, so that it holds within each block.
+/// Streams appear first in label order. Blocks go to disk as they fill.
 ///
 /// One thread. After an error only `abandon` makes sense. A writer that goes without `finish` leaves nothing behind.
 package final class LogSegmentWriter {
@@ -17,11 +18,11 @@ package final class LogSegmentWriter {
     private var resources = BlockTable()
     private var scopes = BlockTable()
     private var streams: [[UInt8]] = []
-    private var index: [UInt8] = []
-    private var blockCount = 0
+    private var blocks: [LogBlockInfo] = []
     private var rows: Int64 = 0
     private var minTime = Int64.max
     private var maxTime = Int64.min
+    /// Of the block in the making.
     private var last: (time: Int64, arrival: UInt64) = (.min, 0)
 
     /// - Parameter path: of the finished segment; its folder is made.
@@ -39,7 +40,12 @@ package final class LogSegmentWriter {
         var pending = 0
         var pendingBytes = 0
         for (index, place) in places.enumerated() {
-            if mustCut(before: sources, place, textBytes: block.bytes.count + pendingBytes) {
+            let source = Int(place.source)
+            let row = Int(place.row)
+            let stream = streamNumber(sources, source, Int(sources[source].stream[row]), &streamNumbers)
+            let time = sources[source].timeNanos[row]
+            let arrival = sources[source].arrival.isEmpty ? 0 : sources[source].arrival[row]
+            if mustCut(before: stream, time, arrival, textBytes: block.bytes.count + pendingBytes, rest: places.count - index) {
                 fetch(sources, places[pending..<index], textBytes: pendingBytes)
                 try cut()
                 pending = index
@@ -47,12 +53,7 @@ package final class LogSegmentWriter {
                 resourceNumbers.removeAll()
                 scopeNumbers.removeAll()
             }
-            let source = Int(place.source)
-            let row = Int(place.row)
-            block.stream.append(streamNumber(sources, source, Int(sources[source].stream[row]), &streamNumbers))
-            let time = sources[source].timeNanos[row]
-            let arrival = sources[source].arrival.isEmpty ? 0 : sources[source].arrival[row]
-            precondition(time > last.time || time == last.time && arrival >= last.arrival, "BUG: records written out of order within a stream")
+            block.stream.append(stream)
             last = (time, arrival)
             block.arrival.append(arrival)
             block.resource.append(
@@ -63,69 +64,69 @@ package final class LogSegmentWriter {
         fetch(sources, places[pending...], textBytes: pendingBytes)
     }
 
-    /// Whether a block is full, or big enough to end with its stream: then it lies between others' blocks of the stream when segments are merged, and is copied.
-    private func mustCut(before sources: [LogBatch], _ place: RowPlace, textBytes: Int) -> Bool {
-        let rows = block.stream.count
-        if rows >= SegmentLimits.blockRowsMax || textBytes >= SegmentLimits.blockBytesMax { return true }
-        guard rows >= SegmentLimits.blockRowsMin, let stream = streams.last else { return false }
-        let source = sources[Int(place.source)]
-        let labels = source.streams[Int(source.stream[Int(place.row)])]
-        return source.bytes.withUnsafeBytes { all in
-            stream.withUnsafeBytes { compareBytes($0, UnsafeRawBufferPointer(rebasing: all[labels.range])) != 0 }
-        }
+    /// Whether a block is full, or big enough to end with its stream, so that merges copy it, or the row cannot be behind its last one.
+    private func mustCut(before stream: UInt32, _ time: Int64, _ arrival: UInt64, textBytes: Int, rest: Int) -> Bool {
+        guard let present = block.stream.last else { return false }
+        // Streams between a block's first and its last are its own.
+        let isBehind = stream == present ? time > last.time || time == last.time && arrival >= last.arrival : stream == present + 1
+        if !isBehind { return true }
+        return ObsSegment.mustCut(
+            rows: block.stream.count, textBytes: textBytes, rest: rest, isApart: stream != present, rowsMin: SegmentLimits.blockRowsMin)
     }
 
-    /// Takes a block of another segment over, its bytes as they are. All its rows follow those that came before.
-    /// - Parameter last: time and arrival of its last row.
-    package func copy(block number: Int, of reader: LogSegmentReader, last: (time: Int64, arrival: UInt64)) throws(ObsError) {
-        try cut()
+    /// Takes a block of another segment over, its bytes as they are. A small block in the making goes on behind it.
+    package func copy(block number: Int, of reader: LogSegmentReader) throws(ObsError) {
+        if block.count >= SegmentLimits.blockRowsMin { try cut() }
         var info = reader.blocks[number]
         let frames = try reader.frames(block: number)
-        for labels in reader.streams[info.firstStream...info.lastStream] {
-            let order = streams.last.map { last in last.withUnsafeBytes { last in labels.bytes.withUnsafeBytes { compareLabels(last, $0) } } } ?? -1
-            precondition(order < 0 || order == 0 && labels == reader.streams[info.firstStream], "BUG: a block copied out of stream order")
-            if order < 0 { streams.append(labels.bytes) }
-        }
-        // All streams between its first and its last are its own, so they follow each other here as they did there.
-        let lastStream = streams.count - 1
-        info.firstStream += lastStream - info.lastStream
-        info.lastStream = lastStream
+        let first = reader.streams[info.firstStream...info.lastStream].map { Int(streamNumber($0.bytes)) }
+        precondition(first[first.count - 1] - first[0] == first.count - 1, "BUG: a block copied where others' streams are between its own")
+        info.firstStream = first[0]
+        info.lastStream = first[first.count - 1]
         info.places = EventBlockPlaces(offset: frames.bytes.isEmpty ? 0 : try file.append(frames).offset, lengths: info.places.lengths)
         note(info)
-        self.last = last
     }
 
     package func finish() throws(ObsError) -> SegmentInfo {
         try cut()
         let streamTable = try file.append(encodedStreams())
         var directory: [UInt8] = []
-        directory.appendVarint(UInt64(blockCount))
-        directory.append(contentsOf: index)
-        let blocks = try file.append(directory)
+        directory.appendVarint(UInt64(blocks.count))
+        for block in blocks.sorted(by: { ($0.firstStream, $0.minNanos, $0.places.offset) < ($1.firstStream, $1.minNanos, $1.places.offset) }) {
+            append(block, to: &directory)
+        }
+        let place = try file.append(directory)
         return try file.finish(
-            minTime: minTime, maxTime: maxTime, rows: rows, names: [], services: services(), sections: [(.streams, streamTable), (.eventBlocks, blocks)])
+            minTime: minTime, maxTime: maxTime, rows: rows, names: [], services: services(), sections: [(.streams, streamTable), (.eventBlocks, place)])
     }
 
     /// Removes what was written.
     package func abandon() { file.abandon() }
 
-    /// Number of a source's stream among the segment's; a new one must follow all that came before.
+    /// Number of a source's stream among the segment's.
     private func streamNumber(_ sources: [LogBatch], _ source: Int, _ stream: Int, _ known: inout EntryNumbers) -> UInt32 {
-        if let number = known[source, stream] {
-            precondition(Int(number) == streams.count - 1, "BUG: records written out of stream order")
-            return number
+        if let number = known[source, stream] { return number }
+        let number = sources[source].bytes.withUnsafeBytes { streamNumber(UnsafeRawBufferPointer(rebasing: $0[sources[source].streams[stream].range])) }
+        known[source, stream] = number
+        return number
+    }
+
+    private func streamNumber(_ labels: [UInt8]) -> UInt32 { labels.withUnsafeBytes { streamNumber($0) } }
+
+    /// Number of a stream; a new one must follow all that came before.
+    private func streamNumber(_ labels: UnsafeRawBufferPointer) -> UInt32 {
+        // Mostly the last, or a new one.
+        var (low, high) = (0, streams.count)
+        var middle = streams.count - 1
+        while low < high {
+            let order = streams[middle].withUnsafeBytes { compareLabels($0, labels) }
+            if order == 0 { return UInt32(middle) }
+            if order < 0 { low = middle + 1 } else { high = middle }
+            middle = (low + high) / 2
         }
-        sources[source].bytes.withUnsafeBytes { all in
-            let labels = UnsafeRawBufferPointer(rebasing: all[sources[source].streams[stream].range])
-            let order = streams.last.map { last in last.withUnsafeBytes { compareLabels($0, labels) } } ?? -1
-            precondition(order <= 0, "BUG: records written out of stream order")
-            if order < 0 {
-                streams.append(Array(labels))
-                last = (.min, 0)
-            }
-        }
-        known[source, stream] = UInt32(streams.count - 1)
-        return UInt32(streams.count - 1)
+        precondition(low == streams.count, "BUG: records written out of stream order")
+        streams.append(Array(labels))
+        return UInt32(low)
     }
 
     /// Number of a source's resource or scope in the block's table.
@@ -164,16 +165,19 @@ package final class LogSegmentWriter {
 
     /// Enters a written block in the index.
     private func note(_ info: LogBlockInfo) {
+        blocks.append(info)
+        rows += Int64(info.rows)
+        minTime = min(minTime, info.minNanos)
+        maxTime = max(maxTime, info.maxNanos)
+    }
+
+    private func append(_ info: LogBlockInfo, to index: inout [UInt8]) {
         index.appendVarint(UInt64(info.rows))
         index.appendZigzag(info.minNanos)
         index.appendZigzag(info.maxNanos)
         index.appendVarint(UInt64(info.firstStream))
         index.appendVarint(UInt64(info.lastStream))
         info.places.append(to: &index)
-        blockCount += 1
-        rows += Int64(info.rows)
-        minTime = min(minTime, info.minNanos)
-        maxTime = max(maxTime, info.maxNanos)
     }
 
     private func writeColumns() throws(ObsError) -> EventBlockPlaces {

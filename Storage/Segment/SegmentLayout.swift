@@ -45,6 +45,7 @@ package enum SegmentLimits {
 enum SegmentLayout {
     /// The newest version, which is written, and read with all before. 2: posting lists of metrics may be Roaring sets, lines and attributes are texts.
     /// 3: chunks of metrics have statistics, numbers in texts may be parts of the row's time.
+    /// Blocks of events may overlap in time, spans lie by time and their trace filters together.
     static let version: UInt16 = 3
 
     private static let magic: [UInt8] = Array("OBSSEG".utf8)
@@ -105,6 +106,8 @@ enum SectionKind: UInt64, Sendable {
     case eventBlocks = 5
     /// Merged segments: ids of those it replaces.
     case replaced = 6
+    /// Traces: filters of all blocks.
+    case traceFilters = 7
 }
 
 /// What the footer says.

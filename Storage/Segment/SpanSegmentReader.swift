@@ -22,8 +22,6 @@ package struct SpanBlockInfo: Sendable {
     package var rows: Int
     package var minStartNanos: Int64
     package var maxStartNanos: Int64
-    package var minTraceID: TraceID
-    package var maxTraceID: TraceID
     /// Sorted; empty when there are more than `SegmentLimits.namesMax`: then any may be inside.
     package var services: [String]
     /// On disk.
@@ -51,47 +49,61 @@ package final class SpanSegmentReader: Sendable {
         let place = try file.footer.place(.eventBlocks)
         blocks = try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> [SpanBlockInfo] in
             var blocks: [SpanBlockInfo] = []
-            for _ in 0..<(try cursor.count(max: cursor.remaining)) { blocks.append(try Self.block(&cursor, end: place.offset)) }
+            for _ in 0..<(try cursor.count(max: cursor.remaining)) {
+                blocks.append(try Self.block(&cursor, version: file.version, end: place.offset))
+            }
             return blocks
         }
     }
 
-    private static func block(_ cursor: inout ByteCursor, end: Int) throws(ObsError) -> SpanBlockInfo {
+    private static func block(_ cursor: inout ByteCursor, version: Int, end: Int) throws(ObsError) -> SpanBlockInfo {
         let rows = try cursor.count(max: SegmentLimits.blockRowsReadMax)
         let low = try cursor.zigzag()
         let high = try cursor.zigzag()
-        let first = TraceID(high: try cursor.u64().byteSwapped, low: try cursor.u64().byteSwapped)
-        let last = TraceID(high: try cursor.u64().byteSwapped, low: try cursor.u64().byteSwapped)
-        guard rows > 0, low <= high, first <= last else { throw ObsError(.corrupt, "span block of no rows") }
+        // Blocks of older versions are ordered by trace id, and their first and last follow.
+        if version < 3 { for _ in 0..<4 { _ = try cursor.u64() } }
+        guard rows > 0, low <= high else { throw ObsError(.corrupt, "span block of no rows") }
         var services: [String] = []
         for _ in 0..<(try cursor.count(max: SegmentLimits.namesMax)) { services.append(try cursor.string()) }
         return SpanBlockInfo(
-            rows: rows, minStartNanos: low, maxStartNanos: high, minTraceID: first, maxTraceID: last, services: services,
-            places: try EventBlockPlaces(&cursor, end: end))
+            rows: rows, minStartNanos: low, maxStartNanos: high, services: services, places: try EventBlockPlaces(&cursor, end: end))
     }
 
-    /// False only when the segment holds no span of the trace. Reads the filters of the few blocks the id may lie in.
+    /// False only when the segment holds no span of the trace. Reads the filters.
     package func mayContain(_ id: TraceID) throws(ObsError) -> Bool { try !blocks(mayContaining: id).isEmpty }
 
     /// Blocks that may hold spans of the trace.
     package func blocks(mayContaining id: TraceID) throws(ObsError) -> [Int] {
+        let hash = TraceFilter.hash(id)
+        if file.version >= 3 { return try filters().blocks(mayContaining: hash) }
         var result: [Int] = []
-        for (number, block) in blocks.enumerated() where block.minTraceID <= id && id <= block.maxTraceID {
-            if try filter(block).mayContain(id) { result.append(number) }
-        }
+        for number in blocks.indices where try filter(block: number).mayContain(hash) { result.append(number) }
         return result
     }
 
-    private func filter(_ block: SpanBlockInfo) throws(ObsError) -> TraceFilter {
-        let place = block.places.place(SpanColumn.filter.rawValue)
+    private func filters() throws(ObsError) -> TraceFilters {
+        let place = try file.footer.place(.traceFilters)
+        return try file.cached(place) { () throws(ObsError) -> (value: TraceFilters, bytes: Int) in
+            let content = try file.read(place)
+            do throws(ObsError) { return (try TraceFilters(content, blocks: blocks.count), content.count + 24 * blocks.count) } catch {
+                throw error.located("\(file.path):\(place.offset)")
+            }
+        }
+    }
+
+    func filter(block number: Int) throws(ObsError) -> TraceFilter {
+        if file.version >= 3 { return try filters().filter(number) }
+        let place = blocks[number].places.place(SpanColumn.filter.rawValue)
         let bytes = try file.cached(place) { () throws(ObsError) -> (value: Block, bytes: Int) in
             let bytes = try file.read(place)
             return (Block(bytes), bytes.count)
         }
-        do throws(ObsError) { return try TraceFilter(bytes: bytes.bytes) } catch { throw error.located("\(file.path):\(place.offset)") }
+        do throws(ObsError) { return try TraceFilter(bytes: bytes.bytes, probes: TraceFilter.probesBefore3) } catch {
+            throw error.located("\(file.path):\(place.offset)")
+        }
     }
 
-    /// A block as a batch, rows in (trace id, start) order.
+    /// A block as a batch, spans of a trace one after the other, by start; a trace may be there in several runs.
     /// - Throws: `.corrupt` with place `file:offset`.
     package func read(block number: Int, columns: SpanColumns = .all) throws(ObsError) -> SpanBatch {
         var batch = try readKeys(block: number)
@@ -99,13 +111,14 @@ package final class SpanSegmentReader: Sendable {
         return batch
     }
 
-    /// What rows are ordered by: trace id and start. The other columns come with `readRest`.
+    /// What rows are ordered and told apart by: trace id, start, span id. The other columns come with `readRest`.
     package func readKeys(block number: Int) throws(ObsError) -> SpanBatch {
         let info = blocks[number]
         let reader = EventBlockReader(file: file, places: info.places, rows: info.rows)
         var batch = SpanBatch()
         batch.traceID = try reader.traceIDs(SpanColumn.traceID.rawValue)
         batch.startNanos = try reader.integers(SpanColumn.start.rawValue, as: Int64.self)
+        batch.spanID = try reader.integers(SpanColumn.spanID.rawValue, as: UInt64.self)
         try check(batch, info)
         return batch
     }
@@ -114,7 +127,6 @@ package final class SpanSegmentReader: Sendable {
     package func readRest(block number: Int, columns: SpanColumns = .all, into batch: inout SpanBatch) throws(ObsError) {
         let info = blocks[number]
         let reader = EventBlockReader(file: file, places: info.places, rows: info.rows)
-        batch.spanID = try reader.integers(SpanColumn.spanID.rawValue, as: UInt64.self)
         batch.parentID = try parents(reader, batch)
         batch.durationNanos = try reader.integers(SpanColumn.duration.rawValue, as: Int64.self)
         batch.kind = try reader.integers(SpanColumn.kind.rawValue, as: UInt8.self)
@@ -180,14 +192,8 @@ package final class SpanSegmentReader: Sendable {
 
     /// The writer's promises, from the other side.
     private func check(_ batch: SpanBatch, _ info: SpanBlockInfo) throws(ObsError) {
-        var isRight = batch.traceID[0] == info.minTraceID && batch.traceID[info.rows - 1] == info.maxTraceID
-        for row in 0..<info.rows {
-            isRight = isRight && batch.startNanos[row] >= info.minStartNanos && batch.startNanos[row] <= info.maxStartNanos
-            guard row > 0 else { continue }
-            isRight = isRight && batch.traceID[row - 1] <= batch.traceID[row]
-        }
-        if !isRight {
-            throw ObsError(.corrupt, "rows of a block are out of order or not those of the block index", place: "\(file.path):\(info.places.offset)")
+        guard batch.startNanos.allSatisfy({ $0 >= info.minStartNanos && $0 <= info.maxStartNanos }) else {
+            throw ObsError(.corrupt, "rows of a block are not those of the block index", place: "\(file.path):\(info.places.offset)")
         }
     }
 }

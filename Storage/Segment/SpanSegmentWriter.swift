@@ -5,10 +5,12 @@ internal import ObsEncoding
 /// Columns of a span block. Raw values are positions on disk: only append.
 enum SpanColumn: Int, CaseIterable {
     case traceID = 0, spanID, parentID, start, duration, kind, status, flags, name, statusMessage, traceState, attributes, events, links, dropped
+    /// The filter is a column in blocks of version 2 and before.
     case resource, scope, filter
 }
 
-/// Makes a segment of spans. Rows come ordered by (trace id, start) over all calls; blocks go to disk as they fill.
+/// Makes a segment of spans. Spans of a trace come one after the other, traces in the order of their first starts; blocks go to disk as they fill, and end with a
+/// trace where that can be.
 ///
 /// One thread. After an error only `abandon` makes sense. A writer that goes without `finish` leaves nothing behind.
 package final class SpanSegmentWriter {
@@ -20,12 +22,12 @@ package final class SpanSegmentWriter {
     private var services: Set<String> = []
     /// Whether a copied block has more services than its index lists.
     private var hasUnlistedServices = false
-    private var index: [UInt8] = []
-    private var blockCount = 0
+    private var blocks: [(info: SpanBlockInfo, filter: TraceFilter)] = []
     private var rows: Int64 = 0
     private var minTime = Int64.max
     private var maxTime = Int64.min
-    private var last: (id: TraceID, start: Int64) = (.none, .min)
+    /// Of the last row.
+    private var lastTrace = TraceID.none
 
     /// - Parameter path: of the finished segment; its folder is made.
     package init(fileSystem: any FileSystem, path: String, draft: SegmentDraft) throws(ObsError) {
@@ -40,7 +42,14 @@ package final class SpanSegmentWriter {
         var pending = 0
         var pendingBytes = 0
         for (index, place) in places.enumerated() {
-            if block.resource.count >= SegmentLimits.blockRowsMax || block.bytes.count + pendingBytes >= SegmentLimits.blockBytesMax {
+            let source = Int(place.source)
+            let row = Int(place.row)
+            let trace = sources[source].traceID[row]
+            let mustCut = mustCut(
+                rows: block.resource.count, textBytes: block.bytes.count + pendingBytes, rest: places.count - index, isApart: trace != lastTrace,
+                rowsMin: SegmentLimits.blockRowsMax / 8 * 7)
+            lastTrace = trace
+            if mustCut, !block.resource.isEmpty {
                 fetch(sources, places[pending..<index], textBytes: pendingBytes)
                 try cut()
                 pending = index
@@ -48,12 +57,6 @@ package final class SpanSegmentWriter {
                 resourceNumbers.removeAll()
                 scopeNumbers.removeAll()
             }
-            let source = Int(place.source)
-            let row = Int(place.row)
-            let id = sources[source].traceID[row]
-            let start = sources[source].startNanos[row]
-            precondition(last.id < id || id == last.id && start >= last.start, "BUG: spans written out of order")
-            last = (id, start)
             block.resource.append(resourceNumber(sources, source, Int(sources[source].resource[row]), &resourceNumbers))
             block.scope.append(scopeNumber(sources, source, Int(sources[source].scope[row]), &scopeNumbers))
             pendingBytes += Int(sources[source].name[row].count) + Int(sources[source].attributes[row].count) + Int(sources[source].events[row].count)
@@ -63,29 +66,30 @@ package final class SpanSegmentWriter {
         fetch(sources, places[pending...], textBytes: pendingBytes)
     }
 
-    /// Takes a block of another segment over, its bytes as they are. All its rows follow those that came before.
-    /// - Parameter lastStart: start of its last row.
-    package func copy(block number: Int, of reader: SpanSegmentReader, lastStart: Int64) throws(ObsError) {
-        try cut()
+    /// Takes a block of another segment over, its bytes as they are. A small block in the making goes on behind it.
+    package func copy(block number: Int, of reader: SpanSegmentReader) throws(ObsError) {
+        if block.count >= SegmentLimits.blockRowsMin { try cut() }
         var info = reader.blocks[number]
-        precondition(last.id <= info.minTraceID, "BUG: a block copied out of order")
         let frames = try reader.frames(block: number)
         info.places = EventBlockPlaces(offset: frames.bytes.isEmpty ? 0 : try file.append(frames).offset, lengths: info.places.lengths)
         services.formUnion(info.services)
         hasUnlistedServices = hasUnlistedServices || info.services.isEmpty
-        note(info)
-        last = (info.maxTraceID, lastStart)
+        note(info, try reader.filter(block: number))
     }
 
     package func finish() throws(ObsError) -> SegmentInfo {
         try cut()
+        blocks.sort { ($0.info.minStartNanos, $0.info.places.offset) < ($1.info.minStartNanos, $1.info.places.offset) }
+        // Bits of a good filter are half ones: nothing to compress.
+        let filters = try file.append(TraceFilters.encoded(blocks.map(\.filter)), isPacked: true)
         var directory: [UInt8] = []
-        directory.appendVarint(UInt64(blockCount))
-        directory.append(contentsOf: index)
-        let blocks = try file.append(directory)
+        directory.appendVarint(UInt64(blocks.count))
+        for block in blocks { append(block.info, to: &directory) }
+        let place = try file.append(directory)
         return try file.finish(
             minTime: minTime, maxTime: maxTime, rows: rows, names: [],
-            services: hasUnlistedServices ? [] : services.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }, sections: [(.eventBlocks, blocks)])
+            services: hasUnlistedServices ? [] : services.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) },
+            sections: [(.eventBlocks, place), (.traceFilters, filters)])
     }
 
     /// Removes what was written.
@@ -146,30 +150,30 @@ package final class SpanSegmentWriter {
         services.formUnion(names)
         note(
             SpanBlockInfo(
-                rows: block.count, minStartNanos: low, maxStartNanos: high, minTraceID: block.traceID[0], maxTraceID: block.traceID[block.count - 1],
+                rows: block.count, minStartNanos: low, maxStartNanos: high,
                 services: names.count <= SegmentLimits.namesMax ? names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) } : [],
-                places: try writeColumns()))
+                places: try writeColumns()),
+            TraceFilter(block.traceID))
         block = SpanBatch()
         resources = BlockTable()
         scopes = BlockTable()
     }
 
     /// Enters a written block in the index.
-    private func note(_ info: SpanBlockInfo) {
-        index.appendVarint(UInt64(info.rows))
-        index.appendZigzag(info.minStartNanos)
-        index.appendZigzag(info.maxStartNanos)
-        for id in [info.minTraceID, info.maxTraceID] {
-            index.appendLittleEndian(id.high.byteSwapped)
-            index.appendLittleEndian(id.low.byteSwapped)
-        }
-        index.appendVarint(UInt64(info.services.count))
-        for name in info.services { index.appendText(Array(name.utf8)) }
-        info.places.append(to: &index)
-        blockCount += 1
+    private func note(_ info: SpanBlockInfo, _ filter: TraceFilter) {
+        blocks.append((info, filter))
         rows += Int64(info.rows)
         minTime = min(minTime, info.minStartNanos)
         maxTime = max(maxTime, info.maxStartNanos)
+    }
+
+    private func append(_ info: SpanBlockInfo, to index: inout [UInt8]) {
+        index.appendVarint(UInt64(info.rows))
+        index.appendZigzag(info.minStartNanos)
+        index.appendZigzag(info.maxStartNanos)
+        index.appendVarint(UInt64(info.services.count))
+        for name in info.services { index.appendText(Array(name.utf8)) }
+        info.places.append(to: &index)
     }
 
     private func writeColumns() throws(ObsError) -> EventBlockPlaces {
@@ -193,7 +197,7 @@ package final class SpanSegmentWriter {
             case .dropped: try writer.strings(block.dropped, of: block.bytes)
             case .resource: try writeResources(&writer)
             case .scope: try writer.table([scopes.ranges], of: block.bytes, rows: block.scope)
-            case .filter: try writer.column { $0.append(contentsOf: TraceFilter(block.traceID).bytes) }
+            case .filter: break
             }
         }
         return writer.places
@@ -248,7 +252,7 @@ package final class SpanSegmentWriter {
 }
 
 /// Runs of equal trace ids.
-func forEachTrace(_ ids: [TraceID], _ body: (Range<Int>) -> Void) {
+package func forEachTrace(_ ids: [TraceID], _ body: (Range<Int>) -> Void) {
     var start = 0
     while start < ids.count {
         var end = start + 1

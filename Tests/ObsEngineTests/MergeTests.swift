@@ -272,7 +272,8 @@ final class MergeTests: EngineTestCase {
         let draft = SegmentDraft(id: "out", tenant: .default, level: 1, replaces: infos.map(\.id))
         return try Head.merge(
             infos.map { MergeInput(info: $0, path: "/d/1970-01-01/\($0.id).seg", mask: mask) }, disk, path: "/d/1970-01-01/out.seg", draft: draft, check: {},
-            grow: { _ in })
+            grow: { _ in }
+        ).info
     }
 
     func testDeletedRowsAreLeftOut() throws {

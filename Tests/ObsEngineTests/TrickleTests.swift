@@ -40,7 +40,7 @@ final class TrickleTests: EngineTestCase {
             XCTAssertEqual(few.segmentRows, once.segmentRows, "\(signal)")
             XCTAssertGreaterThan(few.segmentRows, Int64(Self.bodies * Self.rowsPerBody * 9 / 10), "\(signal)")
             XCTAssertLessThanOrEqual(few.segments, 200, "\(signal)")
-            XCTAssertLessThanOrEqual(Double(few.segmentBytes), 1.5 * Double(once.segmentBytes), "\(signal)")
+            XCTAssertLessThanOrEqual(Double(few.segmentBytes), 1.2 * Double(once.segmentBytes), "\(signal)")
             let amplification = Double(few.flushedBytes + few.mergedBytes) / Double(max(few.flushedBytes, 1))
             XCTAssertGreaterThan(few.merges, 0, "\(signal)")
             XCTAssertLessThanOrEqual(amplification, signal == .metrics ? 3 : 2, "\(signal)")

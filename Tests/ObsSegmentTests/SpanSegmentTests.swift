@@ -42,13 +42,34 @@ final class SpanSegmentTests: XCTestCase {
     }
 
     func testBlocksAreCutWithinATrace() throws {
-        let rows = (0..<SegmentLimits.blockRowsMax + 4).map {
-            SpanRow(spanID: UInt64($0) + 1, parentID: UInt64($0), start: Int64($0), resource: [UInt8($0 % 5), 1, 1], service: "s\($0 % 5)")
+        let (most, least) = (SegmentLimits.blockRowsMax, SegmentLimits.blockRowsMin)
+        // A rest that would make a small block goes along.
+        for (count, wanted) in [(most + least - 1, [most + least - 1]), (most + least, [most, least]), (3 * most, [most, most, most])] {
+            let rows = (0..<count).map {
+                SpanRow(spanID: UInt64($0) + 1, parentID: UInt64($0), start: Int64($0), resource: [UInt8($0 % 5), 1, 1], service: "s\($0 % 5)")
+            }
+            let disk = MemoryFileSystem()
+            try writeSpans(rows, disk)
+            XCTAssertEqual(try SpanSegmentReader.open(disk, path).blocks.map(\.rows), wanted)
+            XCTAssertTrue(try readSpans(disk) == rows)
         }
+    }
+
+    func testBlocksEndWithATrace() throws {
+        var rows = traces(1000, spans: 30)
+        for row in rows.indices { rows[row].texts = (0..<7).map { _ in [] } }
         let disk = MemoryFileSystem()
         try writeSpans(rows, disk)
-        XCTAssertEqual(try SpanSegmentReader.open(disk, path).blocks.map(\.rows), [SegmentLimits.blockRowsMax, 4])
-        XCTAssertTrue(try readSpans(disk) == rows)
+        let reader = try SpanSegmentReader.open(disk, path)
+        XCTAssertEqual(reader.blocks.count, 4)
+        var seen: Set<TraceID> = []
+        for block in reader.blocks.indices {
+            let ids = try Set(reader.read(block: block, columns: []).traceID)
+            XCTAssertTrue(seen.isDisjoint(with: ids))
+            XCTAssertGreaterThan(reader.blocks[block].rows, SegmentLimits.blockRowsMax / 8 * 7 - 1)
+            seen.formUnion(ids)
+            for id in ids.prefix(20) { XCTAssertTrue(try reader.blocks(mayContaining: id).contains(block)) }
+        }
     }
 
     func testBlockInfo() throws {
@@ -57,8 +78,6 @@ final class SpanSegmentTests: XCTestCase {
         try writeSpans(rows, disk)
         let block = try XCTUnwrap(SpanSegmentReader.open(disk, path).blocks.first)
         XCTAssertEqual(block.services, ["service-0", "service-1", "service-2"])
-        XCTAssertEqual(block.minTraceID, rows[0].traceID)
-        XCTAssertEqual(block.maxTraceID, rows[11].traceID)
         XCTAssertEqual(block.minStartNanos...block.maxStartNanos, rows[0].start...rows[2].start)
     }
 
