@@ -52,6 +52,13 @@ package struct Labels: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
+extension Labels {
+    /// As the synthesized one, at once instead of byte by byte.
+    package static func == (a: Labels, b: Labels) -> Bool {
+        a.bytes.withUnsafeBytes { x in b.bytes.withUnsafeBytes { y in x.count == y.count && (x.baseAddress == y.baseAddress || compareBytes(x, y) == 0) } }
+    }
+}
+
 extension Labels: Comparable {
     package static func < (a: Labels, b: Labels) -> Bool { compare(a, b) < 0 }
 }

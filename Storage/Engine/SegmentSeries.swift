@@ -45,13 +45,12 @@ final class SegmentSeries: SeriesSource {
 
     func pieces(_ parts: SummaryParts) throws(ObsError) -> [SamplePiece] {
         let deleted = labels.map { mask.deletedTimes($0) } ?? []
-        let segment = segment
-        var pieces = try segment.reading { () throws(ObsError) in try scan.pieces(ordinals[position], parts, deleted: deleted) }
-        for index in pieces.indices {
-            let samples = pieces[index].samples
-            pieces[index].samples = { () throws(ObsError) in try segment.reading(samples) }
-        }
-        return pieces
+        return try segment.reading { () throws(ObsError) in try scan.pieces(ordinals[position], parts, deleted: deleted) }
+    }
+
+    func samples(_ piece: SamplePiece) throws(ObsError) -> (times: [Int64], values: [Double]) {
+        let deleted = labels.map { mask.deletedTimes($0) } ?? []
+        return try segment.reading { () throws(ObsError) in try scan.samples(ordinals[position], piece, deleted: deleted) }
     }
 
     func advance() throws(ObsError) {

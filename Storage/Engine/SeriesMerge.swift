@@ -13,8 +13,10 @@ protocol SeriesSource: AnyObject {
     func samples() throws(ObsError) -> (times: [Int64], values: [Double])
     /// What those samples come to; `read` grows by those that had to be read for it.
     func summary(_ parts: SummaryParts, read: inout Int) throws(ObsError) -> SampleSummary
-    /// The same in pieces, in time order; they outlive `advance`.
+    /// The same in pieces, in time order.
     func pieces(_ parts: SummaryParts) throws(ObsError) -> [SamplePiece]
+    /// Samples of a piece of the present series.
+    func samples(_ piece: SamplePiece) throws(ObsError) -> (times: [Int64], values: [Double])
     func advance() throws(ObsError)
 }
 
@@ -31,13 +33,29 @@ extension SeriesSource {
     func pieces(_ parts: SummaryParts) throws(ObsError) -> [SamplePiece] {
         let samples = try samples()
         guard let first = samples.times.first, let last = samples.times.last else { return [] }
-        return [SamplePiece(minTime: first, maxTime: last, summary: nil, samples: { () throws(ObsError) in samples })]
+        return [SamplePiece(minTime: first, maxTime: last)]
     }
+
+    func samples(_ piece: SamplePiece) throws(ObsError) -> (times: [Int64], values: [Double]) { try samples() }
 }
 
 final class MergedSeriesSet: SeriesSet {
+    private struct Entry {
+        var age: Int
+        var labels: Labels
+        var source: any SeriesSource
+
+        func precedes(_ other: Entry) -> Bool {
+            // Sources that have the same series stand there together: then it is known without looking at a label.
+            if labels == other.labels { return age < other.age }
+            return Labels.compare(labels, other.labels) < 0
+        }
+    }
+
     /// A binary heap of sources by (labels, age).
-    private var heap: [(age: Int, source: any SeriesSource)] = []
+    private var heap: [Entry] = []
+    /// Those that have the series in hand, oldest first; not in the heap.
+    private var group: [Entry] = []
     private let context: QueryContext
     private var untilCheck = 0
     /// Samples of the series given out last: its reader is done with them when it asks for the next.
@@ -45,18 +63,18 @@ final class MergedSeriesSet: SeriesSet {
 
     init(_ sources: [any SeriesSource], context: QueryContext) {
         self.context = context
-        for (age, source) in sources.enumerated() where source.labels != nil { push((age, source)) }
+        for (age, source) in sources.enumerated() {
+            if let labels = source.labels { push(Entry(age: age, labels: labels, source: source)) }
+        }
     }
 
     func next() throws(ObsError) -> SeriesSamples? {
         context.release(samples: givenSamples)
         givenSamples = 0
-        while let labels = heap.first?.source.labels {
-            var merged: (times: [Int64], values: [Double]) = ([], [])
-            try take(labels) { (source) throws(ObsError) in
-                let samples = try source.samples()
-                merged = merged.times.isEmpty ? samples : mergeSamples(merged, samples)
-            }
+        while let labels = try take() {
+            var merged = try group[0].source.samples()
+            for entry in group.dropFirst() { merged = mergeSamples(merged, try entry.source.samples()) }
+            try putBack()
             if merged.times.isEmpty { continue }
             try context.charge(series: 1)
             try context.charge(bytes: labels.bytes.count + 64)
@@ -70,20 +88,10 @@ final class MergedSeriesSet: SeriesSet {
     func nextSummary(_ parts: SummaryParts) throws(ObsError) -> SeriesSummary? {
         context.release(samples: givenSamples)
         givenSamples = 0
-        while let labels = heap.first?.source.labels {
+        while let labels = try take() {
             var read = 0
-            var summary = SampleSummary()
-            if isAlone {
-                try take(labels) { (source) throws(ObsError) in summary = try source.summary(parts, read: &read) }
-            } else {
-                var pieces: [(age: Int, piece: SamplePiece)] = []
-                var age = 0
-                try take(labels) { (source) throws(ObsError) in
-                    for piece in try source.pieces(parts) { pieces.append((age, piece)) }
-                    age += 1
-                }
-                summary = try summarize(pieces, read: &read)
-            }
+            let summary = group.count == 1 ? try group[0].source.summary(parts, read: &read) : try summarize(parts, read: &read)
+            try putBack()
             try context.charge(samples: read)
             context.release(samples: read)
             if summary.isEmpty { continue }
@@ -94,15 +102,13 @@ final class MergedSeriesSet: SeriesSet {
         return nil
     }
 
-    /// Whether only one source has the series at the top: another one would be next to it.
-    private var isAlone: Bool {
-        for child in [1, 2] where child < heap.count && heap[child].source.labels == heap[0].source.labels { return false }
-        return true
-    }
-
     /// Puts pieces of several sources together. One that overlaps no other stands for its samples; those that overlap are read and merged.
-    private func summarize(_ unsorted: [(age: Int, piece: SamplePiece)], read: inout Int) throws(ObsError) -> SampleSummary {
-        let pieces = unsorted.sorted { ($0.piece.minTime, $0.age) < ($1.piece.minTime, $1.age) }
+    private func summarize(_ parts: SummaryParts, read: inout Int) throws(ObsError) -> SampleSummary {
+        var pieces: [(entry: Int, piece: SamplePiece)] = []
+        for (index, entry) in group.enumerated() {
+            for piece in try entry.source.pieces(parts) { pieces.append((index, piece)) }
+        }
+        pieces.sort { ($0.piece.minTime, $0.entry) < ($1.piece.minTime, $1.entry) }
         var summary = SampleSummary()
         var start = 0
         while start < pieces.count {
@@ -115,17 +121,8 @@ final class MergedSeriesSet: SeriesSet {
             if end == start + 1, let known = pieces[start].piece.summary {
                 summary.append(known)
             } else {
-                var merged: (times: [Int64], values: [Double]) = ([], [])
-                for age in Set(pieces[start..<end].map(\.age)).sorted() {
-                    var one: (times: [Int64], values: [Double]) = ([], [])
-                    for (_, piece) in pieces[start..<end].filter({ $0.age == age }) {
-                        let samples = try piece.samples()
-                        one.times += samples.times
-                        one.values += samples.values
-                    }
-                    read += one.times.count
-                    merged = mergeSamples(merged, one)
-                }
+                let merged = try merge(pieces[start..<end])
+                read += merged.times.count
                 summary.append(timesMillis: merged.times, values: merged.values)
             }
             start = end
@@ -133,55 +130,68 @@ final class MergedSeriesSet: SeriesSet {
         return summary
     }
 
-    /// The next label set alone; no sample is read. Not to be mixed with `next`.
+    /// Samples of pieces that overlap; those of one source do not, and come in time order.
+    private func merge(_ pieces: ArraySlice<(entry: Int, piece: SamplePiece)>) throws(ObsError) -> (times: [Int64], values: [Double]) {
+        var merged: (times: [Int64], values: [Double]) = ([], [])
+        for (index, entry) in group.enumerated() {
+            var one: (times: [Int64], values: [Double]) = ([], [])
+            for (owner, piece) in pieces where owner == index {
+                let samples = try entry.source.samples(piece)
+                one.times += samples.times
+                one.values += samples.values
+            }
+            merged = mergeSamples(merged, one)
+        }
+        return merged
+    }
+
+    /// The next label set alone; no sample is read.
     func nextLabels() throws(ObsError) -> Labels? {
-        guard let labels = heap.first?.source.labels else { return nil }
-        try take(labels) { (_) throws(ObsError) in }
+        guard let labels = try take() else { return nil }
+        try putBack()
         try context.charge(bytes: labels.bytes.count + 64)
         return labels
     }
 
-    /// Moves all sources past these labels, oldest first.
-    private func take(_ labels: Labels, _ body: (any SeriesSource) throws(ObsError) -> Void) throws(ObsError) {
+    /// Takes the sources of the next series off the heap.
+    private func take() throws(ObsError) -> Labels? {
         if untilCheck == 0 {
             try context.check()
             untilCheck = 64
         }
         untilCheck -= 1
-        while let top = heap.first, top.source.labels == labels {
-            try body(top.source)
-            try top.source.advance()
-            if top.source.labels == nil { removeTop() } else { sink(0) }
+        guard let labels = heap.first?.labels else { return nil }
+        group.removeAll(keepingCapacity: true)
+        repeat { group.append(removeTop()) } while heap.first?.labels == labels
+        return labels
+    }
+
+    /// Moves them on, and puts those that are not at their end back.
+    private func putBack() throws(ObsError) {
+        for entry in group {
+            try entry.source.advance()
+            if let labels = entry.source.labels { push(Entry(age: entry.age, labels: labels, source: entry.source)) }
         }
+        group.removeAll(keepingCapacity: true)
     }
 
-    private func precedes(_ a: Int, _ b: Int) -> Bool {
-        guard let x = heap[a].source.labels, let y = heap[b].source.labels else { return false }
-        let order = Labels.compare(x, y)
-        return order != 0 ? order < 0 : heap[a].age < heap[b].age
-    }
-
-    private func push(_ entry: (age: Int, source: any SeriesSource)) {
+    private func push(_ entry: Entry) {
         heap.append(entry)
         var at = heap.count - 1
-        while at > 0, precedes(at, (at - 1) / 2) {
+        while at > 0, heap[at].precedes(heap[(at - 1) / 2]) {
             heap.swapAt(at, (at - 1) / 2)
             at = (at - 1) / 2
         }
     }
 
-    private func removeTop() {
+    private func removeTop() -> Entry {
         heap.swapAt(0, heap.count - 1)
-        heap.removeLast()
-        sink(0)
-    }
-
-    private func sink(_ start: Int) {
-        var at = start
+        let top = heap.removeLast()
+        var at = 0
         while true {
             var least = at
-            for child in [2 * at + 1, 2 * at + 2] where child < heap.count && precedes(child, least) { least = child }
-            if least == at { return }
+            for child in 2 * at + 1...2 * at + 2 where child < heap.count && heap[child].precedes(heap[least]) { least = child }
+            if least == at { return top }
             heap.swapAt(at, least)
             at = least
         }

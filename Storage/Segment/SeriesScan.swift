@@ -10,15 +10,16 @@ package import ObsStore
 package struct SamplePiece {
     package var minTime: Int64
     package var maxTime: Int64
-    /// What its samples come to; nil when they must be read for that.
+    /// What its samples come to, if that is known.
     package var summary: SampleSummary?
-    package var samples: () throws(ObsError) -> (times: [Int64], values: [Double])
+    /// Where its source finds its samples: a chunk of a segment.
+    package var row: Int
 
-    package init(minTime: Int64, maxTime: Int64, summary: SampleSummary?, samples: @escaping () throws(ObsError) -> (times: [Int64], values: [Double])) {
+    package init(minTime: Int64, maxTime: Int64, summary: SampleSummary? = nil, row: Int = 0) {
         self.minTime = minTime
         self.maxTime = maxTime
         self.summary = summary
-        self.samples = samples
+        self.row = row
     }
 }
 
@@ -91,17 +92,21 @@ package struct SeriesScan {
     package mutating func pieces(_ ordinal: Int, _ parts: SummaryParts, deleted: [ClosedRange<Int64>]) throws(ObsError) -> [SamplePiece] {
         let (table, rows) = try rows(ordinal)
         let statistics = try statistics(table)
-        let (reader, range) = (reader, range)
-        return rows.map { row in
+        var pieces: [SamplePiece] = []
+        pieces.reserveCapacity(rows.count)
+        for row in rows {
             let chunk = table.chunks[row]
-            let times = (chunk.minTime...chunk.maxTime).clamped(to: range)
-            return SamplePiece(
-                minTime: times.lowerBound, maxTime: times.upperBound, summary: reader.summary(chunk, statistics.summaries[row], parts, range, deleted),
-                samples: { () throws(ObsError) in
-                    let samples = clipped(try reader.times(chunk), try reader.values(chunk), to: range)
-                    return deleted.isEmpty ? samples : leaving(out: deleted, samples)
-                })
+            let known = reader.summary(chunk, statistics.summaries[row], parts, range, deleted)
+            let times = (max(chunk.minTime, range.lowerBound), min(chunk.maxTime, range.upperBound))
+            pieces.append(SamplePiece(minTime: times.0, maxTime: times.1, summary: known, row: row))
         }
+        return pieces
+    }
+
+    /// Samples of a piece of a series.
+    package mutating func samples(_ ordinal: Int, _ piece: SamplePiece, deleted: [ClosedRange<Int64>]) throws(ObsError) -> (times: [Int64], values: [Double]) {
+        let samples = try samples(try chunks(ordinal / SegmentLimits.pageSeriesMax).table.chunks[piece.row])
+        return deleted.isEmpty ? samples : leaving(out: deleted, samples)
     }
 
     /// Chunks of a series that reach into the range.

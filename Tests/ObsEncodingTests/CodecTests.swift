@@ -1,3 +1,4 @@
+import Foundation
 import ObsCore
 import ObsEncoding
 import XCTest
@@ -103,6 +104,72 @@ final class CodecTests: XCTestCase {
                     default: random.below(4) == 0 ? odd[random.below(odd.count)] : Double(random.below(1000)) / 3
                     }
                 })
+        }
+    }
+
+    /// Each form is chosen where it should be.
+    func testFormsOfFloats() throws {
+        func form(_ values: [Double]) -> UInt8 {
+            var bytes: [UInt8] = []
+            FloatCodec.append(values, to: &bytes)
+            return bytes[0]
+        }
+        let ramp = (0..<200).map { Double($0) }
+        let table: [(String, [Double], UInt8, bytesMax: Int)] = [
+            ("constant", ramp.map { _ in 0.1 }, 0, 9), ("counter", ramp.map { $0 * 7 }, 3, 10),
+            ("decimals", ramp.map { ($0 * 37).truncatingRemainder(dividingBy: 50) / 100 }, 3, 210),
+            ("round and too big", ramp.map { ($0 + 30) * 1e20 }, 3, 20), ("random", ramp.map { _ in Double(random.next() >> 11) * 0x1p-53 + 1 }, 4, 1420),
+            ("of two signs", ramp.map { _ in (Double(random.next() >> 11) * 0x1p-53 + 1) * (random.below(2) == 0 ? 1 : -1) }, 4, 1620),
+            ("near the one before", ramp.map { 1.0 / 3 + $0 * 0x1p-50 }, 2, 1601), ("bits", ramp.map { _ in Double(bitPattern: random.next()) }, 2, 1601),
+        ]
+        for (name, values, expected, bytesMax) in table {
+            XCTAssertEqual(form(values), expected, name)
+            try checkFloats(values, bytesMax: bytesMax)
+        }
+        // A few stale markers in a counter cost two bytes each, and their bits once.
+        try checkFloats(ramp.map { [50, 51, 120, 199].contains($0) ? SpecialValue.stale : $0 * 7 }, bytesMax: 240)
+        try checkFloats(ramp.map { $0 < 6 ? SpecialValue.stale : 1_000_000 + $0 }, bytesMax: 230)
+    }
+
+    /// Any bits, of kinds from alike to unlike, come back; so do realistic series with what may be among them.
+    func testFloatsOfAnyBits() throws {
+        for _ in 0..<400 {
+            let count = 1 + random.below(150)
+            let mask = random.next() & random.next()
+            let base = random.next()
+            let exponent = random.below(40) - 20
+            let kind = random.below(6)
+            var value = Double(random.below(1000))
+            let values = (0..<count).map { _ -> Double in
+                if random.below(40) == 0 {
+                    return Double(bitPattern: [SpecialValue.staleBits, 0x7ff8_dead_beef_0001, 1 << 63, 1, 0x7ff0 << 48, random.next()][random.below(6)])
+                }
+                switch kind {
+                case 0: return Double(bitPattern: base & ~mask | random.next() & mask)
+                case 1: value += Double(random.below(100))
+                case 2: value = (value * 100 + Double(random.below(200)) - 100).rounded() / 100
+                case 3: value = Double(random.below(100_000)) * pow(10, Double(exponent))
+                case 4: value = Double(random.next() >> 11) * 0x1p-53 - 0.2
+                default: value += Double(random.next() >> 40) * 1e-9
+                }
+                return value
+            }
+            try checkFloats(values)
+        }
+    }
+
+    /// Blocks of version 2 have decimals with each exception whole.
+    func testFormsNoLongerWritten() throws {
+        var bytes: [UInt8] = [1, 2, 2, 1]
+        bytes.appendLittleEndian(SpecialValue.staleBits)
+        bytes.append(2)
+        bytes.appendLittleEndian((-0.0).bitPattern)
+        IntegerCodec.append([150, 150, 175, 175, 200], to: &bytes)
+        let back = try decoding(bytes) { (cursor: inout ByteCursor) throws(ObsError) in try FloatCodec.decode(&cursor, count: 5) }
+        XCTAssertEqual(back.map(\.bitPattern), [1.5, SpecialValue.stale, 1.75, -0.0, 2].map(\.bitPattern))
+        for exponent in [16, 128, 129, 255] as [UInt8] {
+            XCTAssertThrowsError(
+                try decoding([1, exponent, 0, 0, 2]) { (cursor: inout ByteCursor) throws(ObsError) in try FloatCodec.decode(&cursor, count: 5) })
         }
     }
 

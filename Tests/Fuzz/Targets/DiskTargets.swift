@@ -146,7 +146,7 @@ private func readMetricSegment(_ bytes: [UInt8]) throws {
             _ = try? scan.labels(ordinal)
             if let all = try? scan.samples(ordinal) { precondition(all.times.count == all.values.count) }
             if let summary = try? scan.summary(ordinal, .all, deleted: [0...7], read: &read) { precondition(summary.count >= 0 && summary.staleCount >= 0) }
-            _ = try? scan.pieces(ordinal, .values, deleted: []).map { try $0.samples() }
+            for piece in (try? scan.pieces(ordinal, .values, deleted: [])) ?? [] { _ = try? scan.samples(ordinal, piece, deleted: []) }
         }
     }
 }
