@@ -82,14 +82,7 @@ package enum TextColumn {
     package static func decode(
         _ column: UnsafeRawBufferPointer, count: Int, times: [Int64] = [], bytesMax: Int, into bytes: inout [UInt8]
     ) throws(ObsError) -> [ByteRange] {
-        let streams = try StreamReader(column, rawBytesMax: bytesMax)
-        let plan = try streams.stream(0)
-        return try decoding(plan) { (cursor: inout ByteCursor) throws(ObsError) -> [ByteRange] in
-            var reader = TextColumnReader(streams: streams, bytesMax: bytes.count + bytesMax)
-            let ranges = try reader.column(&cursor, count: count, times: times, depth: 0, into: &bytes)
-            try cursor.expectEnd()
-            try reader.expectEnd()
-            return ranges
-        }
+        let view = try TextView(try StreamReader(column, rawBytesMax: bytesMax), count: count, times: times, bytesMax: bytesMax)
+        return try view.texts(of: nil, into: &bytes)
     }
 }
