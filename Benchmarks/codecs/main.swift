@@ -122,10 +122,13 @@ func search(_ all: [UInt8], _ lines: [ByteRange], _ blockRows: Int) throws {
 }
 
 guard CommandLine.arguments.count >= 2 else {
-    print("usage: codecs LINES [ROWS]")
+    print("usage: codecs LINES [ROWS] | codecs floats [FILE]")
     exit(2)
 }
-do { try run(CommandLine.arguments[1], blockRows: CommandLine.arguments.count > 2 ? Int(CommandLine.arguments[2]) ?? 8192 : 8192) } catch {
+do {
+    let second = CommandLine.arguments.count > 2 ? CommandLine.arguments[2] : nil
+    if CommandLine.arguments[1] == "floats" { try runFloats(second) } else { try run(CommandLine.arguments[1], blockRows: second.flatMap { Int($0) } ?? 8192) }
+} catch {
     print("\(error)")
     exit(1)
 }

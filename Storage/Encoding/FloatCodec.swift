@@ -10,7 +10,7 @@ package import ObsCore
 /// exception, kept whole; the integer before it stands in its place, and exceptions that are all the same are written once.
 ///
 /// Values that are no decimals have bits as random as measured data is, but for the front: sign, exponent and a few digits. Either these are the same few
-/// throughout: then the front is cut off and becomes an index into up to eight fronts (ALP-RD), and only the rest is kept. Or each is near the one before it:
+/// throughout: then the front is cut off and its number among up to eight takes its place (ALP-RD). Or each is near the one before it:
 /// then the XOR of the two begins with zeros. Both lie as byte planes, for zstd to find what is regular.
 ///
 /// Which form it is is guessed from some values spread over the column. The exponent is the smallest that makes all of them (but one in eight) integers; the others
@@ -23,8 +23,8 @@ package import ObsCore
 ///   2 xor       8 × n bytes: planes of bits ^ bits before, lowest byte first
 ///   3 decimal   exponent u8: 0...15 integer / 10^e, 129...150 integer × 10^(e - 128) · varint (2 x + same) · exceptions · integers by IntegerCodec
 ///               exceptions: when same, and x is not 0, u64 bits · x × varint gap; else x × (varint gap, u64 bits)
-///   4 split     bits of the rest r u8 (48...63) · varint d (1...8) · d × u16 front · varint x · x × (varint gap, u16 front) ·
-///               index of each front u8 × n, not when d is 1 · planes of the rest: (r + 7) / 8 × n bytes, lowest first
+///   4 split     bits of the rest r u8 (40...63) · varint d (1...8) · d × u32 front · varint x · x × (varint gap, u32 front) ·
+///               planes of (front's number << r | rest), lowest byte first: as many as these bits take
 /// ```
 package enum FloatCodec {
     private enum Form: UInt8 { case constant = 0, decimalBefore, xor, decimal, split }

@@ -49,15 +49,15 @@ package struct SeriesScan {
 
     /// Samples within the range, in time order; chunks outside are not read.
     package mutating func samples(_ ordinal: Int) throws(ObsError) -> (times: [Int64], values: [Double]) {
-        let (table, rows) = try rows(ordinal)
+        let (page, rows) = try rows(ordinal)
         guard let first = rows.first else { return ([], []) }
-        if rows.count == 1 { return try samples(table.chunks[first]) }
+        if rows.count == 1 { return try samples(page.table.chunks[first]) }
         var all: (times: [Int64], values: [Double]) = ([], [])
-        let count = rows.reduce(0) { $0 + table.chunks[$1].samples }
+        let count = rows.reduce(0) { $0 + page.table.chunks[$1].samples }
         all.times.reserveCapacity(count)
         all.values.reserveCapacity(count)
         for row in rows {
-            let one = try samples(table.chunks[row])
+            let one = try samples(page.table.chunks[row])
             all.times += one.times
             all.values += one.values
         }
@@ -71,11 +71,11 @@ package struct SeriesScan {
     package mutating func summary(
         _ ordinal: Int, _ parts: SummaryParts, deleted: [ClosedRange<Int64>], read: inout Int
     ) throws(ObsError) -> SampleSummary {
-        let (table, rows) = try rows(ordinal)
-        let statistics = try statistics(table)
+        let (page, rows) = try rows(ordinal)
+        let statistics = try statistics(page.table)
         var summary = SampleSummary()
         for row in rows {
-            let chunk = table.chunks[row]
+            let chunk = page.table.chunks[row]
             if let known = reader.summary(chunk, statistics.summaries[row], parts, range, deleted) {
                 summary.append(known)
             } else {
@@ -90,12 +90,12 @@ package struct SeriesScan {
 
     /// The same in pieces, not put together yet.
     package mutating func pieces(_ ordinal: Int, _ parts: SummaryParts, deleted: [ClosedRange<Int64>]) throws(ObsError) -> [SamplePiece] {
-        let (table, rows) = try rows(ordinal)
-        let statistics = try statistics(table)
+        let (page, rows) = try rows(ordinal)
+        let statistics = try statistics(page.table)
         var pieces: [SamplePiece] = []
         pieces.reserveCapacity(rows.count)
         for row in rows {
-            let chunk = table.chunks[row]
+            let chunk = page.table.chunks[row]
             let known = reader.summary(chunk, statistics.summaries[row], parts, range, deleted)
             let times = (max(chunk.minTime, range.lowerBound), min(chunk.maxTime, range.upperBound))
             pieces.append(SamplePiece(minTime: times.0, maxTime: times.1, summary: known, row: row))
@@ -110,13 +110,13 @@ package struct SeriesScan {
     }
 
     /// Chunks of a series that reach into the range.
-    private mutating func rows(_ ordinal: Int) throws(ObsError) -> (ChunkTable, Range<Int>) {
-        let table = try chunks(ordinal / SegmentLimits.pageSeriesMax).table
-        let all = table.range(ordinal % SegmentLimits.pageSeriesMax)
-        var rows = all
-        while let first = rows.first, table.chunks[first].maxTime < range.lowerBound { rows = (first + 1)..<all.upperBound }
-        while let last = rows.last, table.chunks[last].minTime > range.upperBound { rows = rows.lowerBound..<last }
-        return (table, rows)
+    private mutating func rows(_ ordinal: Int) throws(ObsError) -> (SeriesTable.ChunksPage, Range<Int>) {
+        let page = try chunks(ordinal / SegmentLimits.pageSeriesMax)
+        let all = page.table.range(ordinal % SegmentLimits.pageSeriesMax)
+        var (first, end) = (all.lowerBound, all.upperBound)
+        while first < end, page.table.chunks[first].maxTime < range.lowerBound { first += 1 }
+        while first < end, page.table.chunks[end - 1].minTime > range.upperBound { end -= 1 }
+        return (page, first..<end)
     }
 
     private mutating func chunks(_ number: Int) throws(ObsError) -> SeriesTable.ChunksPage {
@@ -181,8 +181,9 @@ private struct LabelScan {
     }
     private let reader: MetricSegmentReader
     private var page = -1
-    private var labels: SeriesTable.LabelsPage?
     private var columns: [Column] = []
+    /// Ranks + 1 of the page's series, one series after the other; 0 where it has no such label.
+    private var table: [UInt32] = []
     /// By name: values looked up last.
     private var values: [(first: Int, values: LabelIndex.Values)?]
     /// The label set in hand; where each column's label ends, and its rank.
@@ -197,15 +198,14 @@ private struct LabelScan {
 
     mutating func labels(_ ordinal: Int) throws(ObsError) -> Labels {
         if ordinal / SegmentLimits.pageSeriesMax != page { try open(ordinal / SegmentLimits.pageSeriesMax) }
-        guard let labels else { return .empty }
-        let row = ordinal % SegmentLimits.pageSeriesMax
+        let start = ordinal % SegmentLimits.pageSeriesMax * columns.count
         var column = 0
-        while column < ends.count, labels.ranks[column][row] == ranks[column] { column += 1 }
+        while column < ends.count, table[start + column] == ranks[column] { column += 1 }
         bytes.removeSubrange((column == 0 ? 0 : ends[column - 1])...)
         ends.removeSubrange(column...)
         ranks.removeSubrange(column...)
         while column < columns.count {
-            let rank = labels.ranks[column][row]
+            let rank = table[start + column]
             if rank != 0 { try append(columns[column], rank: Int(rank) - 1) }
             ends.append(bytes.count)
             ranks.append(rank)
@@ -234,7 +234,12 @@ private struct LabelScan {
             text.appendText(reader.index.names[name].name)
             columns.append(Column(name: name, text: text))
         }
-        (page, labels) = (number, found)
+        page = number
+        let rows = found.ranks.first?.count ?? 0
+        table = [UInt32](repeating: 0, count: rows * columns.count)
+        for (column, ranks) in found.ranks.enumerated() {
+            for row in 0..<rows { table[row * columns.count + column] = ranks[row] }
+        }
         bytes.removeAll(keepingCapacity: true)
         ends.removeAll(keepingCapacity: true)
         ranks.removeAll(keepingCapacity: true)
