@@ -6,7 +6,8 @@ package import ObsCore
 /// codec takes the difference that leaves the fewest significant bits, divides out a common power of 1000 (clocks that tick in micro- or milliseconds store
 /// nanoseconds), and lays the result out as *byte planes*: all lowest bytes, then all second bytes, up to the widest value. A plane is what
 /// zstd's entropy coder is good at (the high planes are runs of zero), it costs no bit arithmetic, and both loops vectorise. Bit-packing
-/// would be smaller without zstd, with it the packed bits look random.
+/// would be smaller without zstd, with it the packed bits look random. But for the highest plane: of values up to 99,999 it has one bit, which as a byte
+/// costs an entropy coder no less than a bit, and several when it is coded with others.
 ///
 /// All arithmetic wraps: a difference that overflows comes back by the same overflow.
 ///
@@ -16,26 +17,31 @@ package import ObsCore
 ///      1 plain      zigzag minimum · planes(count, (value - minimum) / scale)
 ///      2 delta      zigzag first · planes(count - 1, zigzag(delta / scale))
 ///      3 delta²     zigzag first · zigzag first delta · planes(count - 2, zigzag(change of delta / scale))
-/// planes            width u8 (0...8) · width × n bytes
+/// planes            width u8 (0...8) · width × n bytes; with 16, 32 or 48 added to the width the last plane has 1, 2 or 4 bits a value
 /// ```
 /// A column of no values takes no bytes. The count is not stored: who stores a column knows it.
 package enum IntegerCodec {
     private enum Form: UInt8 { case constant = 0, plain, delta, deltaOfDelta }
     private static let scales: [Int64] = [1, 1000, 1_000_000, 1_000_000_000]
 
-    /// - Returns: bytes of a plane, 0 when there is none; the planes are what was appended last. Who compresses does so plane by plane where that pays.
+    /// Bytes of each plane and of the last. The planes are what was appended last, and have little in common: who compresses does so plane by plane where that pays.
+    package struct Planes {
+        package var each = 0
+        package var last = 0
+    }
+
     @discardableResult
-    package static func append(_ values: UnsafeBufferPointer<Int64>, to output: inout [UInt8]) -> Int {
-        guard let first = values.first else { return 0 }
+    package static func append(_ values: UnsafeBufferPointer<Int64>, to output: inout [UInt8]) -> Planes {
+        guard let first = values.first else { return Planes() }
         let survey = Survey(values)
         if survey.isConstant {
             output.append(Form.constant.rawValue)
             output.appendZigzag(first)
-            return 0
+            return Planes()
         }
         let form = survey.cheapest
         let count = values.count - (form == .plain ? 0 : form == .delta ? 1 : 2)
-        withUnsafeTemporaryAllocation(of: UInt64.self, capacity: count) { rest in
+        return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: count) { rest in
             let scale = fill(rest, values, form, minimum: survey.minimum)
             output.append(form.rawValue | UInt8(scale) << 4)
             switch form {
@@ -46,13 +52,12 @@ package enum IntegerCodec {
                 output.appendZigzag(first)
                 output.appendZigzag(values[1] &- first)
             }
-            appendPlanes(UnsafeBufferPointer(rest), to: &output)
+            return Planes(each: count, last: appendPlanes(UnsafeBufferPointer(rest), to: &output))
         }
-        return count
     }
 
     @discardableResult
-    package static func append(_ values: [Int64], to output: inout [UInt8]) -> Int {
+    package static func append(_ values: [Int64], to output: inout [UInt8]) -> Planes {
         values.withUnsafeBufferPointer { append($0, to: &output) }
     }
 
@@ -202,29 +207,55 @@ package enum IntegerCodec {
         return scale
     }
 
-    private static func appendPlanes(_ values: UnsafeBufferPointer<UInt64>, to output: inout [UInt8]) {
+    /// - Returns: bytes of the last plane.
+    private static func appendPlanes(_ values: UnsafeBufferPointer<UInt64>, to output: inout [UInt8]) -> Int {
         var all: UInt64 = 0
         for value in values { all |= value }
         let width = (64 - all.leadingZeroBitCount + 7) / 8
-        output.append(UInt8(width))
-        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: values.count) { plane in
+        let packing = width == 0 ? 0 : packing(highest: all >> UInt64(width * 8 - 8))
+        output.append(UInt8(width | packing << 4))
+        return withUnsafeTemporaryAllocation(of: UInt8.self, capacity: values.count) { plane in
             for place in 0..<width {
                 let shift = UInt64(place * 8)
                 for index in 0..<values.count { plane[index] = UInt8(truncatingIfNeeded: values[index] &>> shift) }
+                if place == width - 1, packing > 0 {
+                    let bytes = pack(plane, bits: 1 << (packing - 1))
+                    output.append(contentsOf: UnsafeBufferPointer(rebasing: plane[..<bytes]))
+                    return bytes
+                }
                 output.append(contentsOf: UnsafeBufferPointer(plane))
             }
+            return values.count
         }
     }
 
+    /// How the last plane is packed: 0 not, else its values have 2^(packing - 1) bits.
+    private static func packing(highest: UInt64) -> Int { highest < 2 ? 1 : highest < 4 ? 2 : highest < 16 ? 3 : 0 }
+
+    /// Packs values in place, the first in the lowest bits. Gives the bytes they take.
+    private static func pack(_ plane: UnsafeMutableBufferPointer<UInt8>, bits: Int) -> Int {
+        let perByte = 8 / bits
+        let bytes = (plane.count + perByte - 1) / perByte
+        for byte in 0..<bytes {
+            var packed: UInt8 = 0
+            let first = byte &* perByte
+            for index in 0..<min(perByte, plane.count &- first) { packed |= plane[first &+ index] &<< UInt8(truncatingIfNeeded: index &* bits) }
+            plane[byte] = packed
+        }
+        return bytes
+    }
+
     private static func decodePlanes(_ cursor: inout ByteCursor, into values: UnsafeMutableBufferPointer<Int64>) throws(ObsError) {
-        let width = Int(try cursor.u8())
-        guard width <= 8 else { throw ObsError(.corrupt, "integers of \(width) bytes") }
+        let tag = try cursor.u8()
+        let (width, packing) = (Int(tag & 15), Int(tag >> 4))
+        guard width <= 8, packing <= 3, width > 0 || packing == 0 else { throw ObsError(.corrupt, "integers of \(tag) bytes") }
         let count = values.count
-        let (total, overflow) = width.multipliedReportingOverflow(by: count)
+        let whole = packing > 0 ? width - 1 : width
+        let (total, overflow) = whole.multipliedReportingOverflow(by: count)
         guard !overflow else { throw ObsError(.corrupt, "integer column too long") }
         let planes = try cursor.take(total)
         values.update(repeating: 0)
-        for plane in 0..<width {
+        for plane in 0..<whole {
             let shift = Int64(plane * 8)
             let base = plane * count
             var index = 0
@@ -232,6 +263,17 @@ package enum IntegerCodec {
                 values[index] |= Int64(planes[base &+ index]) &<< shift
                 index &+= 1
             }
+        }
+        guard packing > 0 else { return }
+        let (bits, shift) = (1 << (packing - 1), Int64(whole * 8))
+        let perByte = 8 / bits
+        let packed = try cursor.take(count / perByte + (count % perByte > 0 ? 1 : 0))
+        let mask = UInt8(truncatingIfNeeded: 1 << bits - 1)
+        var index = 0
+        while index < count {
+            let byte = packed[index / perByte] &>> UInt8(truncatingIfNeeded: index % perByte &* bits)
+            values[index] |= Int64(byte & mask) &<< shift
+            index &+= 1
         }
     }
 }

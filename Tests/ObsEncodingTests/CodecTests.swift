@@ -45,6 +45,13 @@ final class CodecTests: XCTestCase {
         try checkIntegers((0..<1000).map { 1_700_000_000_000 + $0 * 15_000 }, bytesMax: 20)
         try checkIntegers((0..<1000).map { 1_700_000_000_000_000_000 + $0 * $0 * 1_000_000 }, bytesMax: 2020)
         try checkIntegers((0..<1000).map { _ in Int64(random.below(200)) }, bytesMax: 1010)
+        // The bits above whole bytes are packed when they are four or fewer.
+        for (bits, packed) in [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (9, 9), (10, 10), (12, 12), (13, 16), (17, 17), (20, 20), (57, 57), (64, 64)] {
+            for count in [999, 1000, 1001] {
+                let values = (0..<count).map { _ in Int64(bitPattern: random.next() >> UInt64(64 - bits)) }
+                try checkIntegers(values, bytesMax: (count * packed + 7) / 8 + count / 1000 + 24)
+            }
+        }
         for _ in 0..<100 {
             let width = UInt64(random.below(64))
             try checkIntegers((0..<(1 + random.below(300))).map { _ in Int64(bitPattern: random.next() >> width) })

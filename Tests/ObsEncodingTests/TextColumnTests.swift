@@ -45,7 +45,9 @@ final class TextColumnTests: XCTestCase {
     func testWhatLooksLikeANumber() throws {
         let odd = [
             "0", "-0", "00", "007", "-1", "+1", "1e3", "1.", ".5", "0.5", "-0.5", "-0.0", "0.0", "1.50", "1.05", "12345678901234567890", "999999999999999999",
-            "-999999999999999999", "9223372036854775807", "-9223372036854775808", "1.2.3", "--1", "-", ".", "1-1", "0x1f", "deadbeef", "DEADBEEF", "DeadBeef",
+            "-999999999999999999", "9223372036854775807", "9223372036854775808", "9999999999999999999", "18446744073709551615", "18446744073709551616",
+            "99999999999999999999", "0999999999999999999", "1234567.", "12345678", "123456789", "1234567a", "-9223372036854775808", "1.2.3", "--1", "-", ".",
+            "1-1", "0x1f", "deadbeef", "DEADBEEF", "DeadBeef",
             "",
         ]
         for first in odd {
@@ -59,6 +61,8 @@ final class TextColumnTests: XCTestCase {
         var random = SplitMix(state: 5)
         func bytesEach(_ make: (Int) -> String) throws -> Double { Double(try roundTrip((0..<4096).map(make)).count) / 4096 }
         XCTAssertLessThan(try bytesEach { "request \($0) done" }, 0.1)
+        XCTAssertLessThan(try bytesEach { _ in "id \(random.next() | 1 << 63)" }, 8.2)
+        XCTAssertLessThan(try bytesEach { _ in "id \(random.next() % 100_000)" }, 2.2)
         XCTAssertLessThan(try bytesEach { _ in "took \(random.next() % 1000) ms" }, 1.8)
         XCTAssertLessThan(try bytesEach { _ in "took \(Double(random.next() % 100_000) / 1000) ms" }, 2.4)
         XCTAssertLessThan(try bytesEach { _ in "took 0.\(String(random.next() % 900 + 100)) s" }, 1.75)

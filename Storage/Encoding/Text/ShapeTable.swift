@@ -25,7 +25,7 @@ struct ShapeTable: ~Copyable {
         var slotCount: Int
         var rows = 0
     }
-    private let bytes: TextBytes
+    let bytes: TextBytes
     /// The first are the roots of the rules.
     private var nodes = Buffer<Node>()
     private var shapes: [Shape] = []
@@ -65,6 +65,7 @@ struct ShapeTable: ~Copyable {
             case .words: cut(text, rule, WordSlots.self)
             case .allWords: cut(text, rule, AllWordSlots.self)
             case .runs: cut(text, rule, RunSlots.self)
+            case .head: cut(text, rule, HeadSlots.self)
             case .whole: cut(text, rule, WholeSlot.self)
             case .attributes: cut(text, rule, AttributeSlots.self)
             }
@@ -147,8 +148,9 @@ struct ShapedRows: ~Copyable {
     private(set) var shapeOf: Buffer<UInt32>
     /// Of each row, the first of its slots in the table.
     private(set) var firstSlot: Buffer<UInt32>
-    /// Shapes that have rows, as the table numbers them.
+    /// Shapes that have rows, as the table numbers them, and the first row of each.
     private(set) var shapes: [Int] = []
+    private(set) var firstRow: [Int] = []
     private(set) var slotCount = 0
 
     /// Cuts every text, those whose shape is rare once more and finer, and those still alone stay whole.
@@ -163,7 +165,7 @@ struct ShapedRows: ~Copyable {
         }
         if rule == .lines || rule == .words {
             var rare = values.indices.filter { table.rows(Int(shapeOf[$0])) < Self.shapeRowsMin }
-            for rule in [SlotRule.allWords, .whole] where !rare.isEmpty {
+            for rule in [SlotRule.allWords, .head, .whole] where !rare.isEmpty {
                 for row in rare {
                     firstSlot[row] = UInt32(table.slots.count)
                     shapeOf[row] = UInt32(table.add(values[row], rule, classes))
@@ -181,10 +183,20 @@ struct ShapedRows: ~Copyable {
             if numbers[shape] < 0 {
                 numbers[shape] = Int32(shapes.count)
                 shapes.append(shape)
+                firstRow.append(row)
                 slotCount += table.slotCount(shape) * table.rows(shape)
             }
             shapeOf[row] = UInt32(numbers[shape])
         }
+    }
+
+    /// What slots of different shapes have in common when their values are likely to be of a kind: their place among the first few, where a date is, and the
+    /// characters of a value.
+    func likeness(_ slot: Int, at place: Int) -> Int {
+        var kinds: UInt8 = 0
+        for at in table.slots[slot].range.prefix(64) { kinds |= ByteClass.table[Int(table.bytes[at])] }
+        let kind = kinds & (ByteClass.dot | ByteClass.minus) != 0 ? 3 : kinds & ByteClass.digit == 0 ? 0 : kinds & ByteClass.letter == 0 ? 1 : 2
+        return min(place, 6) * 4 + kind
     }
 
     private static func slotRule(_ rule: TextRules, _ value: ByteRange, _ bytes: TextBytes) -> SlotRule {
@@ -273,7 +285,8 @@ struct ShapeColumns: ~Copyable {
         var columnOfField: [UInt32] = []
         var rest: UInt32?
         var wholes: UInt32?
-        for number in shaped.shapes {
+        var alike: [Int: UInt32] = [:]
+        for (shape, number) in shaped.shapes.enumerated() {
             switch shaped.table.rule(number) {
             case .json, .attributes:
                 let pieces = shaped.table.pieces(number)
@@ -288,9 +301,18 @@ struct ShapeColumns: ~Copyable {
                     wholes = column
                     columns.append(column)
                 }
-            case .words, .allWords, .runs:
-                let isOwn = shaped.table.rows(number) >= ownColumnRows
-                for _ in 0..<shaped.table.slotCount(number) { columns.append((isOwn ? fresh(.text, columnsMax) : nil) ?? shared(&rest)) }
+            case .words, .allWords, .runs, .head:
+                if shaped.table.rows(number) >= ownColumnRows {
+                    for _ in 0..<shaped.table.slotCount(number) { columns.append(fresh(.text, columnsMax) ?? shared(&rest)) }
+                    break
+                }
+                let firstSlot = Int(shaped.firstSlot[shaped.firstRow[shape]])
+                for slot in 0..<shaped.table.slotCount(number) {
+                    let key = shaped.likeness(firstSlot + slot, at: slot)
+                    let column = alike[key] ?? fresh(.text, columnsMax) ?? shared(&rest)
+                    alike[key] = column
+                    columns.append(column)
+                }
             }
             firstColumn.append(columns.count)
         }

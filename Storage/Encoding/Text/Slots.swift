@@ -18,6 +18,8 @@ enum SlotRule: Int, CaseIterable {
     case allWords
     /// Runs of digits, or where letters and digits alternate the run of both: what a word is made of.
     case runs
+    /// Every word of a text's first bytes, where the date is, and the rest.
+    case head
     /// The whole text.
     case whole
     /// An attribute list (FORMAT.md): every value.
@@ -266,6 +268,23 @@ enum RunSlots: SlotScanner {
             at &+= 1
         }
         return (at, firstDigit, isMixed)
+    }
+}
+
+enum HeadSlots: SlotScanner {
+    private static let bytes = 24
+
+    @inline(__always)
+    static func next(_ text: ScannedText, _ from: Int) -> Slot? {
+        guard from < text.end else { return nil }
+        if from < text.start + bytes, let word = nextWord(text, from, all: true), word.from < text.start + bytes { return word }
+        return Slot(from, text.end)
+    }
+
+    @inline(__always)
+    static func slot(_ text: ScannedText, at: Int) -> Slot? {
+        guard at < text.end else { return nil }
+        return at < text.start + bytes ? word(text, at, all: true) : Slot(at, text.end)
     }
 }
 

@@ -33,30 +33,34 @@ struct StreamWriter {
         self.zstd = zstd
     }
 
-    /// - Parameter planeBytes: of the planes of integers at the stream's end, which have little in common: each is compressed by itself.
-    mutating func add(_ stream: UnsafeRawBufferPointer, planeBytes: Int = 0) {
+    /// - Parameter planes: of integers at the stream's end: each is compressed by itself.
+    mutating func add(_ stream: UnsafeRawBufferPointer, planes: IntegerCodec.Planes = .init()) {
         count += 1
-        add(stream, planeBytes: planeBytes, to: &streams)
+        add(stream, planes: planes, to: &streams)
     }
 
-    private func add(_ stream: UnsafeRawBufferPointer, planeBytes: Int, to part: inout Part) {
+    private func add(_ stream: UnsafeRawBufferPointer, planes: IntegerCodec.Planes, to part: inout Part) {
         if stream.count <= Self.smallBytesMax {
             part.head.appendVarint(UInt64(stream.count) << 1 | 1)
             part.small.append(contentsOf: stream)
         } else {
             part.head.appendVarint(UInt64(stream.count) << 1)
-            part.lengths.appendVarint(UInt64(frame(stream, planeBytes: planeBytes, to: &part.large)))
+            part.lengths.appendVarint(UInt64(frame(stream, planes: planes, to: &part.large)))
         }
     }
 
     /// - Returns: bytes appended.
-    private func frame(_ raw: UnsafeRawBufferPointer, planeBytes: Int, to output: inout [UInt8]) -> Int {
-        // What is before the planes goes with the first of them.
-        let pieceBytes = planeBytes >= Self.planeBytesMin ? planeBytes : max(raw.count, 1)
+    private func frame(_ raw: UnsafeRawBufferPointer, planes: IntegerCodec.Planes = .init(), to output: inout [UInt8]) -> Int {
         let start = output.count
         var from = 0
+        // What is before the planes goes with the first of them; the last may be shorter, too short for a frame of its own.
+        let end = planes.last == planes.each ? raw.count : raw.count - planes.last
         while from < raw.count {
-            let to = from == 0 ? raw.count - (raw.count / pieceBytes - 1) * pieceBytes : from + pieceBytes
+            var to = raw.count
+            if planes.each >= Self.planeBytesMin {
+                to = from == 0 ? max(end - (end / planes.each - 1) * planes.each, 0) : min(from + planes.each, raw.count)
+                if raw.count - to < Self.planeBytesMin { to = raw.count }
+            }
             let piece = UnsafeRawBufferPointer(rebasing: raw[from..<to])
             withUnsafeTemporaryAllocation(byteCount: ZstdContext.bound(piece.count), alignment: 1) { target in
                 guard let written = zstd.compress(piece, into: target, level: level) else { fatalError("BUG: zstd refused to compress \(piece.count) bytes") }
@@ -74,7 +78,7 @@ struct StreamWriter {
     /// The plan is known last and stands first.
     consuming func finish(plan: [UInt8], into output: inout [UInt8]) {
         var first = Part()
-        plan.withUnsafeBytes { add($0, planeBytes: 0, to: &first) }
+        plan.withUnsafeBytes { add($0, planes: .init(), to: &first) }
         output.appendVarint(UInt64(count + 1))
         output.append(contentsOf: first.head)
         output.append(contentsOf: streams.head)
@@ -82,7 +86,7 @@ struct StreamWriter {
         output.append(contentsOf: streams.lengths)
         first.small.append(contentsOf: streams.small)
         var shared: [UInt8] = []
-        output.appendVarint(UInt64(first.small.withUnsafeBytes { frame($0, planeBytes: 0, to: &shared) }))
+        output.appendVarint(UInt64(first.small.withUnsafeBytes { frame($0, to: &shared) }))
         output.append(contentsOf: shared)
         output.append(contentsOf: first.large)
         output.append(contentsOf: streams.large)

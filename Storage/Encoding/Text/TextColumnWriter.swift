@@ -55,8 +55,8 @@ struct TextColumnWriter: ~Copyable {
 
     private mutating func integers(_ numbers: UnsafeBufferPointer<Int64>) {
         stream.removeAll(keepingCapacity: true)
-        let planeBytes = IntegerCodec.append(numbers, to: &stream)
-        stream.withUnsafeBytes { streams.add($0, planeBytes: planeBytes) }
+        let planes = IntegerCodec.append(numbers, to: &stream)
+        stream.withUnsafeBytes { streams.add($0, planes: planes) }
     }
 
     /// What is in `numbers`.

@@ -107,5 +107,5 @@ struct TextPlan {
         }
     }
 
-    private func integer(_ plan: inout ByteCursor) throws(ObsError) -> IntegerText { IntegerText(width: try plan.count(max: IntegerText.digitsMax)) }
+    private func integer(_ plan: inout ByteCursor) throws(ObsError) -> IntegerText { IntegerText(width: try plan.count(max: IntegerText.unsigned)) }
 }

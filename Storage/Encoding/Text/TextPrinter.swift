@@ -41,6 +41,12 @@ func putDigits(_ number: UInt64, _ count: Int, at target: UnsafeMutablePointer<U
 extension IntegerText {
     @inline(__always)
     func put(_ number: Int64, at target: UnsafeMutablePointer<UInt8>) -> Int {
+        if width == Self.unsigned {
+            let number = UInt64(bitPattern: number)
+            let digits = digitCount(number)
+            putDigits(number, digits, at: target)
+            return digits
+        }
         let digits = max(digitCount(number.magnitude), min(width, 20))
         if width == 0, number < 0 {
             target[0] = UInt8(ascii: "-")
@@ -165,9 +171,9 @@ extension NumberText {
         // Up to the next power of two all may occur.
         let digits = digitCount(all == 0 ? 0 : UInt64.max >> UInt64(all.leadingZeroBitCount)) + 1
         return switch self {
-        case .integer(let format): max(digits, min(format.width, 20))
+        case .integer(let format): format.width == IntegerText.unsigned ? 20 : max(digits, min(format.width, 20))
         case .decimal(let format): max(digits, format.scale + 2) + 1
-        case .clock(_, let integer, let decimal): max(digits, integer.width, decimal.scale + 2) + 1
+        case .clock(_, let integer, let decimal): integer.width == IntegerText.unsigned ? 32 : max(digits, integer.width, decimal.scale + 2) + 1
         case .time(let format): 21 + format.digits
         case .int64, .float64: 8
         }

@@ -88,13 +88,13 @@ final class TextSearch {
         case .number(.integer(let format), let stream) where probe.place == .whole:
             // No need to print them all.
             var wanted: [UInt8] = []
-            let number = IntegerText.integer(TextBytes(bytes(probe)), 0, probe.count)
-            guard let number else { return RowSet(count: rows.count) }
-            format.append(number.0, to: &wanted)
+            guard let (magnitude, _, negative) = IntegerText.integer(TextBytes(bytes(probe)), 0, probe.count) else { return RowSet(count: rows.count) }
+            let number = negative ? 0 &- Int64(bitPattern: magnitude) : Int64(bitPattern: magnitude)
+            format.append(number, to: &wanted)
             var result = RowSet(count: rows.count)
             guard wanted.elementsEqual(bytes(probe)) else { return result }
             let numbers = try composer.integers(stream, count: rows.count)
-            for row in 0..<rows.count where numbers[row] == number.0 { result.insert(row) }
+            for row in 0..<rows.count where numbers[row] == number { result.insert(row) }
             return result
         case .plain, .number, .hex: return try inPlain(node, rows, probe)
         }

@@ -65,7 +65,7 @@ struct TimeText {
             return nil
         }
         let (scaled, overflow) = seconds.multipliedReportingOverflow(by: Self.perSecond[digits])
-        let (number, carry) = scaled.addingReportingOverflow(fraction)
+        let (number, carry) = scaled.addingReportingOverflow(Int64(fraction))
         return overflow || carry ? nil : number
     }
 

@@ -21,53 +21,66 @@ enum ValueKind {
 
 /// Decimal integers in canonical form, or all padded with zeros to one width.
 struct IntegerText {
-    /// 0: canonical. Else every value has this many digits, and no sign.
+    /// 0: canonical. `unsigned`: canonical, without a sign, up to 2^64. Else every value has this many digits, and no sign.
     var width: Int
-    /// Of every value: 18 digits fit an Int64 whatever they are.
+    /// Of values of one width: they fit an Int64 whatever they are.
     static let digitsMax = 18
+    static let unsigned = 19
 
-    /// Values as numbers, nil when one is none.
+    /// Values as numbers, unsigned ones bit for bit; nil when one is none.
     static func parse(_ values: UnsafeBufferPointer<ByteRange>, _ bytes: TextBytes, into numbers: inout Buffer<Int64>) -> IntegerText? {
         guard let first = values.first else { return nil }
         numbers.resize(values.count)
-        var isCanonical = true
         let width = Int(first.count)
+        var isCanonical = true
         var isOneWidth = width <= digitsMax
+        var isSigned = false
+        var isPastSigned = false
         var row = 0
         while row < values.count {
             let value = values[row]
             let count = Int(value.count)
-            guard let (number, leadingZero, negative) = integer(bytes, Int(value.offset), count) else { return nil }
-            numbers[row] = number
+            guard let (magnitude, leadingZero, negative) = integer(bytes, Int(value.offset), count) else { return nil }
+            numbers[row] = negative ? 0 &- Int64(bitPattern: magnitude) : Int64(bitPattern: magnitude)
             isOneWidth = isOneWidth && count == width && !negative
             isCanonical = isCanonical && !leadingZero
-            if !isCanonical, !isOneWidth { return nil }
+            isSigned = isSigned || negative
+            isPastSigned = isPastSigned || magnitude > UInt64(Int64.max)
+            if !isCanonical && !isOneWidth || isSigned && isPastSigned { return nil }
             row &+= 1
         }
-        return IntegerText(width: isCanonical ? 0 : width)
+        return IntegerText(width: !isCanonical ? width : isPastSigned ? unsigned : 0)
     }
 
     @inline(__always)
-    static func integer(_ bytes: TextBytes, _ from: Int, _ count: Int) -> (Int64, leadingZero: Bool, negative: Bool)? {
+    static func integer(_ bytes: TextBytes, _ from: Int, _ count: Int) -> (magnitude: UInt64, leadingZero: Bool, negative: Bool)? {
         guard count > 0 else { return nil }
         let negative = bytes[from] == UInt8(ascii: "-")
         let start = negative ? from &+ 1 : from
-        let digits = from &+ count &- start
-        guard digits > 0, digits <= digitsMax else { return nil }
-        var number: Int64 = 0
-        if digits <= 8 {
-            guard let few = eightDigits(bytes.upToEight(start, digits), digits) else { return nil }
-            number = Int64(truncatingIfNeeded: few)
-        } else {
-            for at in start..<from &+ count {
-                let digit = bytes[at] &- UInt8(ascii: "0")
-                guard digit <= 9 else { return nil }
-                number = number &* 10 &+ Int64(digit)
+        let end = from &+ count
+        guard end > start, end &- start <= 20 else { return nil }
+        let leadingZero = bytes[start] == UInt8(ascii: "0") && (end &- start > 1 || negative)
+        if end &- start <= 8 { return eightDigits(bytes.upToEight(start, end &- start), end &- start).map { ($0, leadingZero, negative) } }
+        var number: UInt64 = 0
+        var at = start
+        while at < end {
+            let length = min(end &- at, 8)
+            guard let digits = eightDigits(bytes.upToEight(at, length), length) else { return nil }
+            at &+= length
+            if end &- start == 20, at == end {
+                let (scaled, overflow) = number.multipliedReportingOverflow(by: powers[length])
+                let (sum, carry) = scaled.addingReportingOverflow(digits)
+                guard !overflow, !carry else { return nil }
+                number = sum
+            } else {
+                number = number &* powers[length] &+ digits
             }
         }
-        let leadingZero = bytes[start] == UInt8(ascii: "0") && (digits > 1 || negative)
-        return (negative ? -number : number, leadingZero, negative)
+        return (number, leadingZero, negative)
     }
+
+    /// Of ten, up to eight.
+    private static let powers: [UInt64] = [1, 10, 100, 1000, 10000, 100_000, 1_000_000, 10_000_000, 100_000_000]
 
     /// Up to eight digits at once, the first in the lowest byte; nil when a byte is none.
     @inline(__always)
@@ -85,8 +98,11 @@ struct IntegerText {
     }
 
     func append(_ number: Int64, to bytes: inout [UInt8]) {
-        if width == 0 { return appendInteger(number, to: &bytes) }
-        appendPadded(number.magnitude, width, to: &bytes)
+        switch width {
+        case 0: appendInteger(number, to: &bytes)
+        case Self.unsigned: appendPadded(UInt64(bitPattern: number), 1, to: &bytes)
+        default: appendPadded(number.magnitude, width, to: &bytes)
+        }
     }
 }
 
