@@ -40,22 +40,14 @@ extension SeriesSource {
 }
 
 final class MergedSeriesSet: SeriesSet {
-    private struct Entry {
-        var age: Int
-        var labels: Labels
-        var source: any SeriesSource
-
-        func precedes(_ other: Entry) -> Bool {
-            // Sources that have the same series stand there together: then it is known without looking at a label.
-            if labels == other.labels { return age < other.age }
-            return Labels.compare(labels, other.labels) < 0
-        }
-    }
-
+    /// Oldest first.
+    private let sources: [any SeriesSource]
+    /// What each stands at; empty and not in the heap at its end.
+    private var labels: [Labels]
     /// A binary heap of sources by (labels, age).
-    private var heap: [Entry] = []
+    private var heap: [Int] = []
     /// Those that have the series in hand, oldest first; not in the heap.
-    private var group: [Entry] = []
+    private var group: [Int] = []
     private let context: QueryContext
     private var untilCheck = 0
     /// Samples of the series given out last: its reader is done with them when it asks for the next.
@@ -63,17 +55,17 @@ final class MergedSeriesSet: SeriesSet {
 
     init(_ sources: [any SeriesSource], context: QueryContext) {
         self.context = context
-        for (age, source) in sources.enumerated() {
-            if let labels = source.labels { push(Entry(age: age, labels: labels, source: source)) }
-        }
+        self.sources = sources
+        labels = sources.map { $0.labels ?? .empty }
+        for index in sources.indices where sources[index].labels != nil { push(index) }
     }
 
     func next() throws(ObsError) -> SeriesSamples? {
         context.release(samples: givenSamples)
         givenSamples = 0
         while let labels = try take() {
-            var merged = try group[0].source.samples()
-            for entry in group.dropFirst() { merged = mergeSamples(merged, try entry.source.samples()) }
+            var merged = try sources[group[0]].samples()
+            for index in group.dropFirst() { merged = mergeSamples(merged, try sources[index].samples()) }
             try putBack()
             if merged.times.isEmpty { continue }
             try context.charge(series: 1)
@@ -90,7 +82,7 @@ final class MergedSeriesSet: SeriesSet {
         givenSamples = 0
         while let labels = try take() {
             var read = 0
-            let summary = group.count == 1 ? try group[0].source.summary(parts, read: &read) : try summarize(parts, read: &read)
+            let summary = group.count == 1 ? try sources[group[0]].summary(parts, read: &read) : try summarize(parts, read: &read)
             try putBack()
             try context.charge(samples: read)
             context.release(samples: read)
@@ -104,11 +96,11 @@ final class MergedSeriesSet: SeriesSet {
 
     /// Puts pieces of several sources together. One that overlaps no other stands for its samples; those that overlap are read and merged.
     private func summarize(_ parts: SummaryParts, read: inout Int) throws(ObsError) -> SampleSummary {
-        var pieces: [(entry: Int, piece: SamplePiece)] = []
-        for (index, entry) in group.enumerated() {
-            for piece in try entry.source.pieces(parts) { pieces.append((index, piece)) }
+        var pieces: [(source: Int, piece: SamplePiece)] = []
+        for index in group {
+            for piece in try sources[index].pieces(parts) { pieces.append((index, piece)) }
         }
-        pieces.sort { ($0.piece.minTime, $0.entry) < ($1.piece.minTime, $1.entry) }
+        pieces.sort { ($0.piece.minTime, $0.source) < ($1.piece.minTime, $1.source) }
         var summary = SampleSummary()
         var start = 0
         while start < pieces.count {
@@ -131,12 +123,12 @@ final class MergedSeriesSet: SeriesSet {
     }
 
     /// Samples of pieces that overlap; those of one source do not, and come in time order.
-    private func merge(_ pieces: ArraySlice<(entry: Int, piece: SamplePiece)>) throws(ObsError) -> (times: [Int64], values: [Double]) {
+    private func merge(_ pieces: ArraySlice<(source: Int, piece: SamplePiece)>) throws(ObsError) -> (times: [Int64], values: [Double]) {
         var merged: (times: [Int64], values: [Double]) = ([], [])
-        for (index, entry) in group.enumerated() {
+        for index in group {
             var one: (times: [Int64], values: [Double]) = ([], [])
             for (owner, piece) in pieces where owner == index {
-                let samples = try entry.source.samples(piece)
+                let samples = try sources[index].samples(piece)
                 one.times += samples.times
                 one.values += samples.values
             }
@@ -160,37 +152,46 @@ final class MergedSeriesSet: SeriesSet {
             untilCheck = 64
         }
         untilCheck -= 1
-        guard let labels = heap.first?.labels else { return nil }
+        guard let first = heap.first else { return nil }
+        let labels = labels[first]
         group.removeAll(keepingCapacity: true)
-        repeat { group.append(removeTop()) } while heap.first?.labels == labels
+        repeat { group.append(removeTop()) } while !heap.isEmpty && self.labels[heap[0]] == labels
         return labels
     }
 
     /// Moves them on, and puts those that are not at their end back.
     private func putBack() throws(ObsError) {
-        for entry in group {
-            try entry.source.advance()
-            if let labels = entry.source.labels { push(Entry(age: entry.age, labels: labels, source: entry.source)) }
+        for index in group {
+            try sources[index].advance()
+            guard let next = sources[index].labels else { continue }
+            labels[index] = next
+            push(index)
         }
         group.removeAll(keepingCapacity: true)
     }
 
-    private func push(_ entry: Entry) {
-        heap.append(entry)
+    private func precedes(_ a: Int, _ b: Int) -> Bool {
+        // Sources that have the same series stand there together: then it is known without looking at a label.
+        if labels[a] == labels[b] { return a < b }
+        return Labels.compare(labels[a], labels[b]) < 0
+    }
+
+    private func push(_ index: Int) {
+        heap.append(index)
         var at = heap.count - 1
-        while at > 0, heap[at].precedes(heap[(at - 1) / 2]) {
+        while at > 0, precedes(heap[at], heap[(at - 1) / 2]) {
             heap.swapAt(at, (at - 1) / 2)
             at = (at - 1) / 2
         }
     }
 
-    private func removeTop() -> Entry {
+    private func removeTop() -> Int {
         heap.swapAt(0, heap.count - 1)
         let top = heap.removeLast()
         var at = 0
         while true {
             var least = at
-            for child in 2 * at + 1...2 * at + 2 where child < heap.count && heap[child].precedes(heap[least]) { least = child }
+            for child in 2 * at + 1...2 * at + 2 where child < heap.count && precedes(heap[child], heap[least]) { least = child }
             if least == at { return top }
             heap.swapAt(at, least)
             at = least
