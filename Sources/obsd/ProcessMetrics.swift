@@ -12,6 +12,7 @@ enum ProcessMetrics {
         SelfMetrics.gauge("obs_build_info", help: "The version, as a label.", labels: Labels([("version", build)])) { 1 }
         SelfMetrics.gauge("obs_quarantined_segments", help: "Files set aside because they were damaged.") { Double(store.status().quarantined) }
         for signal in Signal.allCases { register(signal, store) }
+        for signal in [Signal.logs, .traces] { registerMergedRows(signal, store) }
     }
 
     private static func register(_ signal: Signal, _ store: any StoreAdministration) {
@@ -33,12 +34,23 @@ enum ProcessMetrics {
             ("obs_flushed_bytes_total", "Bytes of segment files written from memory.", { Double($0.flushedBytes) }),
             ("obs_merged_bytes_total", "Bytes of segment files written by merging others.", { Double($0.mergedBytes) }),
             ("obs_merges_total", "Merges of segment files.", { Double($0.merges) }),
+            ("obs_merge_cpu_seconds_total", "Processor time of merges.", { Double($0.mergeNanos) / 1e9 }),
             ("obs_dropped_bytes_total", "Bytes of segment files dropped past the retention or for room on the disk.", { Double($0.droppedBytes) }),
         ]
         for (name, help, value) in counts {
             SelfMetrics.counter(name, help: help, labels: Labels([("signal", signal.rawValue)])) {
                 store.status().signals.first { $0.signal == signal }.map(value) ?? 0
             }
+        }
+    }
+
+    private static func registerMergedRows(_ signal: Signal, _ store: any StoreAdministration) {
+        let ways: [(String, @Sendable (StoreStatus.SignalStatus) -> Int64)] = [("copied", \.copiedRows), ("rewritten", { $0.mergedRows - $0.copiedRows })]
+        for (how, value) in ways {
+            SelfMetrics.counter(
+                "obs_merge_rows_total", help: "Rows written by merges of events, in blocks that went over as they were or one by one.",
+                labels: Labels([("how", how), ("signal", signal.rawValue)])
+            ) { Double(store.status().signals.first { $0.signal == signal }.map(value) ?? 0) }
         }
     }
 

@@ -50,8 +50,9 @@ package struct EngineConfiguration: Sendable {
     /// Which segments are merged.
     package var merge = MergePolicy()
 
-    /// A generation of events is flushed at this size: more makes no smaller blocks. (Samples profit from more: a series' are one chunk.)
-    package var eventGenerationBytesMax = 128 << 20
+    /// A generation of events is flushed at this size: more makes no smaller blocks, and merges of small segments copy most of theirs. Twice as much is in memory while
+    /// writers are fast. (Samples profit from more: a series' are one chunk.)
+    package var eventGenerationBytesMax = 64 << 20
 
     /// Memory of a signal's generation past which it is flushed, and writers wait for the flush before it.
     func generationBytesMax(_ signal: Signal) -> Int {

@@ -18,6 +18,8 @@ final class EngineShared: Sendable {
     let secret: UInt64
     /// The limits of each configuration the log knows.
     let epochs: Epochs
+    /// Whether a generation has become full since the maintenance last looked: it comes at once, fast writers fill another in the meantime.
+    let isFlushWanted = Monitor(false)
     private let catalog: Monitor<Catalog>
 
     init(_ configuration: EngineConfiguration, fileSystem: any FileSystem, clock: any Clock, secret: UInt64, epochs: Epochs, catalog: Catalog) {

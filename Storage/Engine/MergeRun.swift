@@ -4,15 +4,26 @@
 // count and the output is a temporary file; after it the output counts, and whatever is left of the inputs is removed, now or by the next start. Readers
 // see either, since the list changes in one step. Only segments whose log is gone are merged: until then their flush may still have to be undone.
 
+internal import Glibc
 internal import ObsCore
 internal import ObsDisk
 internal import ObsHash
 internal import ObsSegment
 
+/// What merges did since the start.
+struct MergeStatistics: Sendable {
+    var merges = 0
+    var writtenBytes: Int64 = 0
+    var rows: Int64 = 0
+    /// Of these, rows in blocks that went over as they were.
+    var copiedRows: Int64 = 0
+    /// Processor time, that of merges that came to nothing included.
+    var processorNanos: Int64 = 0
+}
+
 final class SegmentMerger<Head: MergeableHead>: Sendable {
     private struct State {
-        var merges = 0
-        var writtenBytes: Int64 = 0
+        var statistics = MergeStatistics()
         /// Monotonic time before which a failed merge is not tried again.
         var nextTryNanos = Int64.min
         var isStopping = false
@@ -63,8 +74,7 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
     /// Ends a merge that is running; none begins any more.
     func stop() { state.read { $0.isStopping = true } }
 
-    /// Merges done and bytes they wrote, since the start.
-    var statistics: (merges: Int, bytes: Int64) { state.read { ($0.merges, $0.writtenBytes) } }
+    var statistics: MergeStatistics { state.read { $0.statistics } }
 
     private func check() throws(ObsError) {
         if state.read({ $0.isStopping }) { throw ObsError(.cancelled, "store is stopping") }
@@ -116,6 +126,8 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
     /// - Throws: `.throttled` when there is not enough memory for these segments together.
     private func run(_ segments: [SegmentHandle<Head.Reader>], mayBorrow: Bool) throws(ObsError) {
         let tenant = segments[0].info.tenant
+        let began = threadNanos()
+        defer { state.read { $0.statistics.processorNanos += threadNanos() - began } }
         let version = filter.version(tenant, Head.signal)
         let inputs = segments.map { MergeInput(info: $0.info, path: $0.path, mask: filter.mask(of: $0.info)) }
         let draft = draft(inputs.map(\.info))
@@ -145,8 +157,10 @@ final class SegmentMerger<Head: MergeableHead>: Sendable {
         }
         if isDone {
             state.read { state in
-                state.merges += 1
-                state.writtenBytes += merged?.bytes ?? 0
+                state.statistics.merges += 1
+                state.statistics.writtenBytes += merged?.bytes ?? 0
+                state.statistics.rows += merged?.rows ?? 0
+                state.statistics.copiedRows += output.copiedRows
             }
         } else if let merged {
             let path = shared.path(of: merged)
@@ -199,4 +213,11 @@ private final class MergeMemory {
         }
         heldBytes += bytes
     }
+}
+
+/// Processor time of this thread.
+private func threadNanos() -> Int64 {
+    var time = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return Int64(time.tv_sec) * nanosPerSecond + Int64(time.tv_nsec)
 }

@@ -70,6 +70,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         let prepared = Head.prepare(batch, secret: shared.secret)
         let payload = payload(batch, origin.request, encode)
         let floor = floor(receivedAtNanos: origin.receivedAtNanos)
+        var hasFilled = false
         let refusal: ObsError? = state.read { state in
             if state.isStopping { return ObsError(.unavailable, "store is stopping", retryAfterSeconds: 5) }
             if let refusal = shared.gate.refusal() { return refusal }
@@ -80,9 +81,11 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
                 return ObsError(.overloaded, "more than \(bound) wait for the disk", retryAfterSeconds: 1)
             }
             let before = state.active.usedBytes
+            let wasFull = isFull(state.active)
             let outcome = state.active.apply(
                 batch, prepared: prepared, tenant: origin.tenant, sequence: record.sequence, floor: floor, limits: shared.configuration.limits)
             state.active.walBytes += record.byteSize
+            hasFilled = !wasFull && isFull(state.active)
             shared.gate.log(record.byteSize)
             shared.gate.hold(state.active.usedBytes - before)
             record.configurationEpoch = shared.epochs.current
@@ -101,6 +104,11 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             return nil
         }
         if let refusal { completion(.failure(refusal)) }
+        if hasFilled { shared.isFlushWanted.update { $0 = true } }
+    }
+
+    private func isFull(_ generation: Generation<Head>) -> Bool {
+        generation.walBytes >= shared.gate.generationWALBytesMax || generation.usedBytes >= shared.configuration.generationBytesMax(Head.signal)
     }
 
     /// Keeps an answer back while the generation that takes appends is full and the one before it is still being written.
@@ -216,8 +224,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
             let active = state.active
             if now < state.nextTryNanos || state.replay != nil { return false }
             return !active.isEmpty
-                && (early || active.walBytes >= shared.gate.generationWALBytesMax || active.usedBytes >= configuration.generationBytesMax(Head.signal)
-                    || now &- active.createdNanos >= configuration.generationAgeMillis &* nanosPerMilli)
+                && (early || isFull(active) || now &- active.createdNanos >= configuration.generationAgeMillis &* nanosPerMilli)
                 || !state.sealed.isEmpty
         }
         guard isDue else { return }
@@ -324,7 +331,7 @@ final class SignalStore<Head: FlushableHead>: @unchecked Sendable {  // all muta
         for tenant in Set(infos.map(\.tenant)) { state.segments[tenant]?.sort { $0.firstSequence < $1.firstSequence } }
     }
 
-    /// A read met a damaged block; the maintenance thread makes the segment again.
+    /// A read met a damaged block; the merge thread makes the segment again.
     private func noteDamage(_ path: String, _ error: ObsError) {
         guard state.read({ $0.damaged.updateValue(error, forKey: path) == nil }) else { return }
         DiagnosticLog.error("a read met damage; what can be read of the segment is saved", [("path", path), ("error", error.description)])

@@ -120,10 +120,12 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         return status().replay == nil
     }
 
-    /// Merges what is due, when nothing else wants the processor.
+    /// Merges what is due, when nothing else wants the processor, and saves what is left of damaged segments: not in the maintenance thread, whose flushes would
+    /// wait for a merge.
     private func mergeInBackground() {
         _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 10)  // of this thread: Linux counts threads as processes here
         while threads.wait(timeoutNanos: nanosPerSecond, until: { $0.isStopping ? () : nil }) == nil {
+            salvageDamaged()
             metricsMerger.mergeIfDue()
             logsMerger.mergeIfDue()
             tracesMerger.mergeIfDue()
@@ -141,7 +143,14 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     /// Flushes what is due, drops what is old, watches the disk.
     private func maintain() {
         var rounds = 0
-        while threads.wait(timeoutNanos: 200 * nanosPerMilli, until: { $0.isStopping ? () : nil }) == nil {
+        while true {
+            _ = shared.isFlushWanted.wait(
+                timeoutNanos: 200 * nanosPerMilli,
+                until: { isWanted in
+                    defer { isWanted = false }
+                    return isWanted ? () : nil
+                })
+            if threads.read({ $0.isStopping }) { break }
             rounds += 1
             metrics.flushIfDue()
             logs.flushIfDue()
@@ -153,7 +162,6 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
                     DiagnosticLog.warn("cannot tell whether deletions are completed", [("error", error.description)])
                 }
             }
-            salvageDamaged()
         }
         threads.update { $0.isStopped = true }
     }
@@ -287,6 +295,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
             return !threads.isClosed
         }
         guard isFirst else { return }
+        shared.isFlushWanted.update { $0 = true }
         metrics.stop()
         logs.stop()
         traces.stop()
@@ -322,7 +331,11 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         var status = StoreStatus()
         status.signals = [metrics.status(), logs.status(), traces.status()]
         for (index, merged) in [metricsMerger.statistics, logsMerger.statistics, tracesMerger.statistics].enumerated() {
-            (status.signals[index].merges, status.signals[index].mergedBytes) = merged
+            status.signals[index].merges = merged.merges
+            status.signals[index].mergedBytes = merged.writtenBytes
+            status.signals[index].mergedRows = merged.rows
+            status.signals[index].copiedRows = merged.copiedRows
+            status.signals[index].mergeNanos = merged.processorNanos
         }
         status.quarantined = shared.gate.quarantined
         return status

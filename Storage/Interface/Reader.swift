@@ -209,6 +209,10 @@ package struct StoreStatus: Sendable {
         package var flushedBytes: Int64 = 0
         package var mergedBytes: Int64 = 0
         package var merges = 0
+        /// Since the start: rows that merges wrote, those in blocks that went over as they were among them (events alone), and the processor time merges took.
+        package var mergedRows: Int64 = 0
+        package var copiedRows: Int64 = 0
+        package var mergeNanos: Int64 = 0
         /// Since the start: bytes of segments dropped past the retention or for room on the disk.
         package var droppedBytes: Int64 = 0
         /// Deletions of which something is on disk yet.

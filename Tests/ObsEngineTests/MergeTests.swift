@@ -54,6 +54,8 @@ final class MergeTests: EngineTestCase {
         try engine.merge()
         XCTAssertEqual(engine.status().signals.map(\.segments), [2, 1, 1])
         XCTAssertEqual(engine.status().signals.map(\.merges), [1, 1, 1])
+        XCTAssertEqual(engine.status().signals.dropFirst().map(\.mergedRows), engine.status().signals.dropFirst().map(\.segmentRows))
+        XCTAssertTrue(engine.status().signals.allSatisfy { $0.copiedRows == 0 && $0.mergeNanos > 0 })
         XCTAssertEqual(engine.status().signals.map { $0.segmentRows }[1], Int64(before.lines.count), "what came twice is there once")
         XCTAssertEqual(engine.status().signals.map { $0.segmentRows }[2], Int64(before.spans.count))
         XCTAssertEqual(try contents(engine), before)
@@ -71,6 +73,27 @@ final class MergeTests: EngineTestCase {
         XCTAssertEqual(try read(again)["m0"]?[0], before.samples["m0"]?[0])
         XCTAssertEqual(try read(again)["m0"]?[1], 1)
         again.close()
+    }
+
+    /// Of what came in time order nearly all goes over as it is.
+    func testMostRowsAreCopied() throws {
+        let engine = try openQuiet(makeRoot(), MemoryFileSystem())
+        for flush in 0..<16 as Range<Int64> {
+            let start = flush * 2_900
+            _ = try engine.appendAndWait(
+                logBatch((start..<start + 3_000).map { (["app": "a"], $0, "line \($0) of \(flush)") }, identified: true), origin: origin())
+            _ = try engine.appendAndWait(
+                spanBatch((0..<3_000 as Range<Int64>).map { row in (UInt64(start + row / 3), UInt64(row + start * 7), "s", "op", start + row, 5) }),
+                origin: origin())
+            try engine.flush()
+        }
+        try engine.merge()
+        for status in engine.status().signals.dropFirst() {
+            XCTAssertEqual(status.mergedRows, 48_000, "\(status.signal)")
+            XCTAssertEqual(status.copiedRows, 48_000, "\(status.signal)")
+        }
+        XCTAssertEqual(try readLogs(engine).rows.count, 48_000)
+        engine.close()
     }
 
     func testTenantsStayApart() throws {
