@@ -132,14 +132,12 @@ package final class SpanSegmentReader: Sendable {
         batch.kind = try reader.integers(SpanColumn.kind.rawValue, as: UInt8.self)
         batch.status = try reader.integers(SpanColumn.status.rawValue, as: UInt8.self)
         batch.flags = columns.contains(.rest) ? try reader.integers(SpanColumn.flags.rawValue, as: UInt32.self) : .init(repeating: 0, count: info.rows)
-        batch.name = try strings(reader, .name, wanted: columns.contains(.name), &batch.bytes)
-        batch.statusMessage = try strings(reader, .statusMessage, wanted: columns.contains(.rest), &batch.bytes)
+        batch.name = try texts(reader, .name, wanted: columns.contains(.name), &batch)
+        batch.statusMessage = try texts(reader, .statusMessage, wanted: columns.contains(.rest), &batch)
         batch.traceState = try strings(reader, .traceState, wanted: columns.contains(.rest), &batch.bytes)
-        batch.attributes =
-            columns.contains(.attributes)
-            ? try reader.texts(SpanColumn.attributes.rawValue, times: batch.startNanos, into: &batch.bytes) : .init(repeating: .empty, count: info.rows)
-        batch.events = try strings(reader, .events, wanted: columns.contains(.events), &batch.bytes)
-        batch.links = try strings(reader, .links, wanted: columns.contains(.links), &batch.bytes)
+        batch.attributes = try texts(reader, .attributes, wanted: columns.contains(.attributes), &batch)
+        batch.events = try texts(reader, .events, wanted: columns.contains(.events), &batch)
+        batch.links = try texts(reader, .links, wanted: columns.contains(.links), &batch)
         batch.dropped = try strings(reader, .dropped, wanted: columns.contains(.rest), &batch.bytes)
         batch.resource = .init(repeating: 0, count: info.rows)
         batch.scope = .init(repeating: 0, count: info.rows)
@@ -155,13 +153,19 @@ package final class SpanSegmentReader: Sendable {
 
     /// Memory a decoded block takes, about.
     package func memoryBytes(block number: Int) throws(ObsError) -> Int {
-        try blocks[number].rows * 136 + file.contentBytes(blocks[number].places) + blocks[number].places.textBytes([SpanColumn.attributes.rawValue])
+        try blocks[number].rows * 136 + file.contentBytes(blocks[number].places)
+            + blocks[number].places.textBytes([SpanColumn.name, .statusMessage, .attributes, .events, .links].map(\.rawValue))
     }
 
     func frames(block number: Int) throws(ObsError) -> (bytes: [UInt8], checksums: [UInt64]) { try file.frames(blocks[number].places) }
 
     private func strings(_ reader: EventBlockReader, _ column: SpanColumn, wanted: Bool, _ bytes: inout [UInt8]) throws(ObsError) -> [ByteRange] {
         wanted ? try reader.strings(column.rawValue, into: &bytes) : [ByteRange](repeating: .empty, count: reader.rows)
+    }
+
+    private func texts(_ reader: EventBlockReader, _ column: SpanColumn, wanted: Bool, _ batch: inout SpanBatch) throws(ObsError) -> [ByteRange] {
+        wanted
+            ? try reader.texts(column.rawValue, times: batch.startNanos, into: &batch.bytes) : [ByteRange](repeating: .empty, count: reader.rows)
     }
 
     private func parents(_ reader: EventBlockReader, _ batch: SpanBatch) throws(ObsError) -> [SpanID] {

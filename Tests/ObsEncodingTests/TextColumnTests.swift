@@ -125,21 +125,68 @@ final class TextColumnTests: XCTestCase {
         try roundTrip(days.map { "\($0 / 1_000_000_000) \(two(abs($0 / 3_600_000_000_000 % 24))) x" }, times: days)
     }
 
-    func testAttributeLists() throws {
-        func list(_ entries: [(String, UInt8, [UInt8])]) -> [UInt8] {
+    // MARK: Lists
+
+    private func list(_ entries: [(String, UInt8, [UInt8])]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        for (key, type, value) in entries {
+            bytes.appendText(Array(key.utf8))
+            bytes.append(type)
+            if type == 2 || type == 3 || type == 4 { bytes.append(contentsOf: value) } else { bytes.appendText(value) }
+        }
+        return bytes
+    }
+    private func little(_ value: UInt64) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.appendLittleEndian(value)
+        return bytes
+    }
+
+    func testEventsAndLinks() throws {
+        var random = SplitMix(state: 17)
+        let times = (0..<4000).map { Int64(1_795_392_000_003_644_672) + Int64($0) * 12_345_678_901 }
+        var events: [[UInt8]] = []
+        var links: [[UInt8]] = []
+        for (row, time) in times.enumerated() {
             var bytes: [UInt8] = []
-            for (key, type, value) in entries {
-                bytes.appendText(Array(key.utf8))
-                bytes.append(type)
-                if type == 2 || type == 3 || type == 4 { bytes.append(contentsOf: value) } else { bytes.appendText(value) }
+            for number in 0..<random.next() % 3 {
+                bytes.appendLittleEndian(UInt64(time) + 1000 * (random.next() % 1000))
+                bytes.appendText(Array(["exception", "cache.miss", "retry"][Int(number)].utf8))
+                bytes.appendText(list([("message", 1, Array("timeout after \(random.next() % 1000) ms".utf8)), ("attempt", 3, little(number))]))
+                bytes.appendVarint(row % 100 == 0 ? 300 : 0)
             }
-            return bytes
+            events.append(bytes)
+            bytes = []
+            for _ in 0..<(row % 5 == 0 ? 2 : 0) {
+                for _ in 0..<3 { bytes.appendLittleEndian(random.next()) }
+                bytes.appendText([])
+                bytes.appendText(list([("kind", 1, Array("follows".utf8))]))
+                bytes.appendVarint(0)
+                bytes.appendLittleEndian(UInt32(1))
+            }
+            links.append(bytes)
         }
-        func little(_ value: UInt64) -> [UInt8] {
-            var bytes: [UInt8] = []
-            bytes.appendLittleEndian(value)
-            return bytes
-        }
+        // A random time and a random number an event, three random numbers a link.
+        let packed = try roundTrip(events, as: .events, times: times).count
+        XCTAssertLessThan(packed, 4000 * 5)
+        var all: [UInt8] = []
+        let ranges = events.map { text in text.withUnsafeBytes { all.intern($0) } }
+        var strings: [UInt8] = []
+        StringColumn.append(ranges, of: all, to: &strings)
+        var frame: [UInt8] = []
+        try Frame.append(strings, level: 1, to: &frame)
+        XCTAssertLessThan(packed * 2, frame.count)
+        XCTAssertLessThan(try roundTrip(links, as: .links, times: times).count, 4000 * 2 / 5 * 26)
+        try roundTrip(events, as: .events)
+        // What is none of them, or is cut off.
+        try roundTrip(events, as: .links, times: times)
+        try roundTrip(links + events, as: .events)
+        try roundTrip((events + links).map { Array($0.dropLast(Int(random.next() % 40))) }, as: .events)
+        try roundTrip((events + links).map { Array($0.dropLast(Int(random.next() % 40))) }, as: .links)
+        try roundTrip((0..<3).map { count in (0..<count * 50).flatMap { _ in events.first { !$0.isEmpty } ?? [] } }, as: .events)
+    }
+
+    func testAttributeLists() throws {
         var random = SplitMix(state: 11)
         var lists: [[UInt8]] = []
         for row in 0..<5000 {
@@ -189,7 +236,8 @@ final class TextColumnTests: XCTestCase {
                 }
                 texts.append(text)
             }
-            try roundTrip(texts, as: round % 3 == 0 ? .attributes : .lines, times: round % 2 == 0 ? [] : texts.indices.map { Int64($0) })
+            try roundTrip(
+                texts, as: [.attributes, .lines, .lines, .events, .lines, .links][round % 6], times: round % 2 == 0 ? [] : texts.indices.map { Int64($0) })
         }
     }
 

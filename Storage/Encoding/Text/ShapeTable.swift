@@ -68,6 +68,8 @@ struct ShapeTable: ~Copyable {
             case .head: cut(text, rule, HeadSlots.self)
             case .whole: cut(text, rule, WholeSlot.self)
             case .attributes: cut(text, rule, AttributeSlots.self)
+            case .events: cut(text, rule, EventSlots.self)
+            case .links: cut(text, rule, LinkSlots.self)
             }
         shapes[shape].rows += 1
         return shape
@@ -83,10 +85,10 @@ struct ShapeTable: ~Copyable {
             let (recent, older) = (Int(nodes[node].recent), Int(nodes[node].older))
             var child = recent
             var slot: Slot?
-            if recent == 0 || !goesOn(text, start, recent, Scanner.self, &slot) {
+            if recent == 0 || !goesOn(text, start, recent, slotCount, Scanner.self, &slot) {
                 child = older
-                if older == 0 || !goesOn(text, start, older, Scanner.self, &slot) {
-                    slot = slotCount < Slots.max ? Scanner.next(text, at) : nil
+                if older == 0 || !goesOn(text, start, older, slotCount, Scanner.self, &slot) {
+                    slot = slotCount < Slots.max ? Scanner.next(text, at, before: slotCount) : nil
                     let piece = ByteRange(start..<(slot?.staticEnd ?? text.end))
                     child = self.child(of: node, piece, isLast: slot == nil, rule, slotCount)
                 }
@@ -104,7 +106,9 @@ struct ShapeTable: ~Copyable {
 
     /// Whether the text goes on with the piece of a node, and then its slot, or ends where it does.
     @inline(__always)
-    private func goesOn<Scanner: SlotScanner>(_ text: ScannedText, _ start: Int, _ node: Int, _: Scanner.Type, _ slot: inout Slot?) -> Bool {
+    private func goesOn<Scanner: SlotScanner>(
+        _ text: ScannedText, _ start: Int, _ node: Int, _ before: Int, _: Scanner.Type, _ slot: inout Slot?
+    ) -> Bool {
         let piece = nodes[node].piece
         let end = start &+ Int(piece.count)
         guard end <= text.end, bytes.isSame(start, Int(piece.offset), Int(piece.count)) else { return false }
@@ -112,7 +116,7 @@ struct ShapeTable: ~Copyable {
             slot = nil
             return end == text.end
         }
-        slot = Scanner.slot(text, at: end)
+        slot = Scanner.slot(text, at: end, before: before)
         return slot != nil
     }
 
@@ -204,6 +208,8 @@ struct ShapedRows: ~Copyable {
         case .lines:
             value.count > 1 && bytes[Int(value.offset)] == UInt8(ascii: "{") && bytes[value.range.upperBound - 1] == UInt8(ascii: "}") ? .json : .words
         case .attributes: .attributes
+        case .events: .events
+        case .links: .links
         case .words: .words
         case .runs, .none: .runs
         }
@@ -270,8 +276,8 @@ struct ShapeColumns: ~Copyable {
         for (shape, number) in shaped.shapes.enumerated() {
             let pieces = shaped.table.pieces(number)
             bytes.appendVarint(UInt64(pieces.count - 1))
-            for (column, piece) in zip(columns[firstColumn[shape]..<firstColumn[shape + 1]], pieces) {
-                let hasLength = shaped.table.rule(number).hasLength(type: piece.last ?? 0)
+            for (slot, (column, piece)) in zip(columns[firstColumn[shape]..<firstColumn[shape + 1]], pieces).enumerated() {
+                let hasLength = shaped.table.rule(number).hasLength(slot: slot, type: piece.last ?? 0)
                 bytes.appendVarint(UInt64(column) << 1 | (hasLength ? 1 : 0))
             }
             for piece in pieces { bytes.appendVarint(UInt64(piece.count)) }
@@ -288,9 +294,8 @@ struct ShapeColumns: ~Copyable {
         var alike: [Int: UInt32] = [:]
         for (shape, number) in shaped.shapes.enumerated() {
             switch shaped.table.rule(number) {
-            case .json, .attributes:
-                let pieces = shaped.table.pieces(number)
-                for slot in shaped.table.rule(number) == .json ? jsonFields(pieces) : attributeFields(pieces) {
+            case .json, .attributes, .events, .links:
+                for slot in slotFields(shaped.table.rule(number), shaped.table.pieces(number)) {
                     let field = fields.intern(slot.name)
                     if field == columnOfField.count { columnOfField.append(fresh(slot.kind, columnsMax) ?? shared(&rest)) }
                     columns.append(columnOfField[field])
@@ -333,6 +338,19 @@ struct ShapeColumns: ~Copyable {
         rest = UInt32(count - 1)
         return UInt32(count - 1)
     }
+}
+
+/// Slots of different shapes that have one name have one column.
+private func slotFields(_ rule: SlotRule, _ pieces: [UnsafeRawBufferPointer]) -> [(name: [UInt8], kind: ValueKind)] {
+    let each: [ValueKind]
+    switch rule {
+    case .json: return jsonFields(pieces)
+    case .attributes: return attributeFields(pieces)
+    case .events: each = [.instant, .text, .attributes]
+    case .links: each = [.opaque, .int64, .text, .attributes]
+    default: return []
+    }
+    return (0..<pieces.count - 1).map { ([UInt8($0 % each.count)], each[$0 % each.count]) }
 }
 
 /// The name of each slot of a JSON shape: its key, with a mark for strings; elements of an array have the name of what is before them.

@@ -24,9 +24,21 @@ enum SlotRule: Int, CaseIterable {
     case whole
     /// An attribute list (FORMAT.md): every value.
     case attributes
+    /// Events of a span: of each the time, the name, the attribute list.
+    case events
+    /// Links of a span: of each the trace id, the span id, the trace state, the attribute list.
+    case links
 
-    /// A slot of an attribute list has a length in front of it unless its type says how long it is.
-    func hasLength(type: UInt8) -> Bool { self == .attributes && type != 2 && type != 3 && type != 4 }
+    /// Whether a slot has a length in front of it.
+    /// - Parameter type: the last byte before it, which says of a value in an attribute list how long it is.
+    func hasLength(slot: Int, type: UInt8) -> Bool {
+        switch self {
+        case .attributes: type != 2 && type != 3 && type != 4
+        case .events: slot % 3 > 0
+        case .links: slot % 4 > 1
+        default: false
+        }
+    }
 }
 
 enum Slots {
@@ -66,9 +78,10 @@ struct ScannedText {
 
 protocol SlotScanner {
     /// The first slot that begins at `at` or behind it.
-    static func next(_ text: ScannedText, _ at: Int) -> Slot?
+    /// - Parameter before: slots before it.
+    static func next(_ text: ScannedText, _ at: Int, before: Int) -> Slot?
     /// The slot right behind static bytes that end at `at`.
-    static func slot(_ text: ScannedText, at: Int) -> Slot?
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot?
 }
 
 /// What scanners ask of a byte.
@@ -109,7 +122,7 @@ enum ByteClass {
 /// Not a check of the grammar: brackets, colons and commas are static, so are keys; strings without their quotes and other words are slots.
 enum JSONSlots: SlotScanner {
     @inline(__always)
-    static func next(_ text: ScannedText, _ from: Int) -> Slot? {
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? {
         var at = from
         while at < text.end {
             if text.bytes[at] == UInt8(ascii: "\"") {
@@ -126,7 +139,7 @@ enum JSONSlots: SlotScanner {
     }
 
     @inline(__always)
-    static func slot(_ text: ScannedText, at: Int) -> Slot? {
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? {
         if at > text.start, text.bytes[at - 1] == UInt8(ascii: "\"") {
             guard let end = stringEnd(text, at), !isKey(text, end) else { return nil }
             return Slot(staticEnd: at, at, end, next: end + 1)
@@ -175,16 +188,16 @@ enum JSONSlots: SlotScanner {
 
 enum WordSlots: SlotScanner {
     @inline(__always)
-    static func next(_ text: ScannedText, _ from: Int) -> Slot? { nextWord(text, from, all: false) }
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? { nextWord(text, from, all: false) }
     @inline(__always)
-    static func slot(_ text: ScannedText, at: Int) -> Slot? { word(text, at, all: false) }
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? { word(text, at, all: false) }
 }
 
 enum AllWordSlots: SlotScanner {
     @inline(__always)
-    static func next(_ text: ScannedText, _ from: Int) -> Slot? { nextWord(text, from, all: true) }
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? { nextWord(text, from, all: true) }
     @inline(__always)
-    static func slot(_ text: ScannedText, at: Int) -> Slot? { word(text, at, all: true) }
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? { word(text, at, all: true) }
 }
 
 @inline(__always)
@@ -229,7 +242,7 @@ enum RunSlots: SlotScanner {
     private static let inside = ByteClass.digit | ByteClass.letter
 
     @inline(__always)
-    static func next(_ text: ScannedText, _ from: Int) -> Slot? {
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? {
         var at = from
         while at < text.end {
             if text.kind(at) & inside == 0 {
@@ -244,7 +257,7 @@ enum RunSlots: SlotScanner {
     }
 
     @inline(__always)
-    static func slot(_ text: ScannedText, at: Int) -> Slot? {
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? {
         let run = run(text, at)
         // Behind letters that are static only digits are a slot.
         if at > text.start, text.kind(at - 1) & ByteClass.letter != 0 { return run.firstDigit == at && !run.isMixed ? Slot(at, run.end) : nil }
@@ -275,60 +288,99 @@ enum HeadSlots: SlotScanner {
     private static let bytes = 24
 
     @inline(__always)
-    static func next(_ text: ScannedText, _ from: Int) -> Slot? {
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? {
         guard from < text.end else { return nil }
         if from < text.start + bytes, let word = nextWord(text, from, all: true), word.from < text.start + bytes { return word }
         return Slot(from, text.end)
     }
 
     @inline(__always)
-    static func slot(_ text: ScannedText, at: Int) -> Slot? {
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? {
         guard at < text.end else { return nil }
         return at < text.start + bytes ? word(text, at, all: true) : Slot(at, text.end)
     }
 }
 
 enum WholeSlot: SlotScanner {
-    static func next(_ text: ScannedText, _ from: Int) -> Slot? { slot(text, at: from) }
-    static func slot(_ text: ScannedText, at: Int) -> Slot? { at == text.start && at < text.end ? Slot(at, text.end) : nil }
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? { slot(text, at: from, before: before) }
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? { at == text.start && at < text.end ? Slot(at, text.end) : nil }
 }
 
 /// What is none, or has lengths that are not as short as can be, is static to the end.
 enum AttributeSlots: SlotScanner {
     @inline(__always)
-    static func next(_ text: ScannedText, _ from: Int) -> Slot? {
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? {
         var at = from
         guard let keyBytes = varint(text, &at), keyBytes < text.end - at else { return nil }
-        return slot(text, at: at + keyBytes + 1)
+        return slot(text, at: at + keyBytes + 1, before: before)
     }
 
     @inline(__always)
-    static func slot(_ text: ScannedText, at: Int) -> Slot? {
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? {
         guard at > text.start else { return nil }
         switch text.bytes[at - 1] {
-        case 2: return at + 1 <= text.end ? Slot(at, at + 1) : nil
-        case 3, 4: return at + 8 <= text.end ? Slot(at, at + 8) : nil
-        default:
-            var from = at
-            guard let bytes = varint(text, &from), bytes <= text.end - from, from - at == varintSize(bytes) else { return nil }
-            return Slot(staticEnd: at, from, from + bytes, next: from + bytes)
+        case 2: return fixed(text, at, 1)
+        case 3, 4: return fixed(text, at, 8)
+        default: return measured(text, at)
         }
     }
-
-    /// Of up to 2^35.
-    @inline(__always)
-    private static func varint(_ text: ScannedText, _ at: inout Int) -> Int? {
-        var value = 0
-        for shift in stride(from: 0, to: 35, by: 7) {
-            guard at < text.end else { return nil }
-            let byte = text.bytes[at]
-            at += 1
-            value |= Int(byte & 0x7f) << shift
-            if byte < 0x80 { return value }
-        }
-        return nil
-    }
-
-    /// Bytes of a number as a varint.
-    private static func varintSize(_ value: Int) -> Int { (63 - (value | 1).leadingZeroBitCount) / 7 + 1 }
 }
+
+enum EventSlots: SlotScanner {
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? {
+        var at = from
+        // Behind an event stands how many of its attributes were dropped.
+        if before > 0, before % 3 == 0, varint(text, &at) == nil { return nil }
+        return slot(text, at: at, before: before)
+    }
+
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? { before % 3 == 0 ? fixed(text, at, 8) : measured(text, at) }
+}
+
+enum LinkSlots: SlotScanner {
+    static func next(_ text: ScannedText, _ from: Int, before: Int) -> Slot? {
+        var at = from
+        // Likewise, and flags.
+        if before > 0, before % 4 == 0 {
+            guard varint(text, &at) != nil else { return nil }
+            at += 4
+        }
+        return slot(text, at: at, before: before)
+    }
+
+    static func slot(_ text: ScannedText, at: Int, before: Int) -> Slot? {
+        switch before % 4 {
+        case 0: fixed(text, at, 16)
+        case 1: fixed(text, at, 8)
+        default: measured(text, at)
+        }
+    }
+}
+
+@inline(__always)
+private func fixed(_ text: ScannedText, _ at: Int, _ count: Int) -> Slot? { at + count <= text.end ? Slot(at, at + count) : nil }
+
+/// A slot behind its length.
+@inline(__always)
+private func measured(_ text: ScannedText, _ at: Int) -> Slot? {
+    var from = at
+    guard let bytes = varint(text, &from), bytes <= text.end - from, from - at == varintSize(bytes) else { return nil }
+    return Slot(staticEnd: at, from, from + bytes, next: from + bytes)
+}
+
+/// Of up to 2^35.
+@inline(__always)
+private func varint(_ text: ScannedText, _ at: inout Int) -> Int? {
+    var value = 0
+    for shift in stride(from: 0, to: 35, by: 7) {
+        guard at < text.end else { return nil }
+        let byte = text.bytes[at]
+        at += 1
+        value |= Int(byte & 0x7f) << shift
+        if byte < 0x80 { return value }
+    }
+    return nil
+}
+
+/// Bytes of a number as a varint.
+private func varintSize(_ value: Int) -> Int { (63 - (value | 1).leadingZeroBitCount) / 7 + 1 }

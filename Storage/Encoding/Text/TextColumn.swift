@@ -25,6 +25,7 @@
 //   8 int64       stream of integers: values of 8 bytes, little endian
 //   9 float64     stream of floats: likewise
 //  10 clock       part u8 · varint digits · varint width · varint scale · stream of integers: what the number is after that part of the row's time
+//  11 instants    stream of integers: values of 8 bytes, little endian, less the row's time
 // shape    varint slots · (varint column << 1 | whether the value's length, a varint, stands in front of it) × slots
 //          varint length of each piece around them × (slots + 1) · pieces
 // ```
@@ -37,7 +38,7 @@ internal import ObsCompress
 package import ObsCore
 
 package enum TextColumn {
-    enum Form: UInt8 { case constant = 0, plain, dictionary, integers, decimals, hex, times, shapes, int64, float64, clock }
+    enum Form: UInt8 { case constant = 0, plain, dictionary, integers, decimals, hex, times, shapes, int64, float64, clock, instants }
 
     /// Stands before a column where strings (`StringColumn`, whose forms are below it) could be.
     package static let tag: UInt8 = 3
@@ -46,7 +47,7 @@ package enum TextColumn {
     static let depthMax = 8
 
     /// What the texts are, which is where the search for slots begins.
-    package enum Content { case lines, attributes }
+    package enum Content { case lines, attributes, events, links }
 
     /// - Parameters:
     ///   - ranges: the texts, of `bytes`.
@@ -56,10 +57,17 @@ package enum TextColumn {
         _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content = .lines, times: [Int64] = [], level: Int, to output: inout [UInt8]
     ) {
         precondition(times.isEmpty || times.count == ranges.count, "BUG: \(times.count) times of \(ranges.count) texts")
+        let rule: TextRules =
+            switch content {
+            case .lines: .lines
+            case .attributes: .attributes
+            case .events: .events
+            case .links: .links
+            }
         ZstdContext.borrow { zstd in
             ranges.withUnsafeBufferPointer { texts in
                 times.withUnsafeBufferPointer { times in
-                    TextColumnWriter(bytes, times: times, level: level, zstd).write(texts, rule: content == .lines ? .lines : .attributes, into: &output)
+                    TextColumnWriter(bytes, times: times, level: level, zstd).write(texts, rule: rule, into: &output)
                 }
             }
         }

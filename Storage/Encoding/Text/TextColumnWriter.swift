@@ -5,8 +5,8 @@ internal import ObsCore
 enum TextRules {
     /// Lines: JSON objects, or words.
     case lines
-    /// Attribute lists.
-    case attributes
+    /// Attribute lists, spans' events and links.
+    case attributes, events, links
     /// Values of JSON.
     case words
     /// Words.
@@ -16,7 +16,7 @@ enum TextRules {
 
     var finer: TextRules {
         switch self {
-        case .lines, .attributes: .words
+        case .lines, .attributes, .events, .links: .words
         case .words: .runs
         case .runs, .none: .none
         }
@@ -72,7 +72,13 @@ struct TextColumnWriter: ~Copyable {
             plan.appendText(bytes.text(first))
             return
         }
-        if kind != .text { return fixed(texts, kind) }
+        var rule = rule
+        switch kind {
+        case .text: break
+        case .attributes: rule = .attributes
+        case .opaque: rule = .none
+        case .int64, .float64, .instant: return fixed(texts, rows, kind)
+        }
         look.take(texts, bytes)
         let (isFew, isLikely, canBeHex) = (look.isFew, look.isLikely, look.canBeHex)
         if look.canBeIntegers, let format = IntegerText.parse(texts, bytes, into: &numbers) {
@@ -127,18 +133,22 @@ struct TextColumnWriter: ~Copyable {
     }
 
     /// Values of eight bytes.
-    private mutating func fixed(_ texts: Texts, _ kind: ValueKind) {
+    private mutating func fixed(_ texts: Texts, _ rows: UnsafeBufferPointer<UInt32>?, _ kind: ValueKind) {
         numbers.resize(texts.count)
         for (row, text) in texts.enumerated() { numbers[row] = Int64(bitPattern: bytes.eight(Int(text.offset))) }
-        if kind == .int64 {
-            begin(.int64)
-            integers()
-        } else {
+        if kind == .float64 {
             begin(.float64)
             stream.removeAll(keepingCapacity: true)
             FloatCodec.append(numbers.all.map { Double(bitPattern: UInt64(bitPattern: $0)) }, to: &stream)
-            stream.withUnsafeBytes { streams.add($0) }
+            return stream.withUnsafeBytes { streams.add($0) }
         }
+        if kind == .instant, let rows {
+            begin(.instants)
+            for row in 0..<rows.count { numbers[row] = numbers[row] &- times[Int(rows[row])] }
+        } else {
+            begin(.int64)
+        }
+        integers()
     }
 
     private mutating func plain(_ texts: Texts) {

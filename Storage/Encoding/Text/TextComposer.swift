@@ -166,6 +166,7 @@ final class TextComposer {
         switch format {
         case .time(let time): for row in 0..<rows.count { numbers[row] &+= time.number(ofNanos: times[row]) }
         case .clock(let clock, _, _): for row in 0..<rows.count { numbers[row] &+= clock.number(ofNanos: times[row]) }
+        case .instant: for row in 0..<rows.count { numbers[row] &+= times[row] }
         default: break
         }
         return numbers

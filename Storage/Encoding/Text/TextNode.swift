@@ -27,12 +27,12 @@ enum NumberText: Sendable {
     case decimal(DecimalText)
     case time(TimeText)
     case clock(ClockText, IntegerText, DecimalText)
-    case int64, float64
+    case int64, float64, instant
 
     /// Of what is stored together with the row's time.
     var needsTimes: Bool {
         switch self {
-        case .time, .clock: true
+        case .time, .clock, .instant: true
         default: false
         }
     }
@@ -96,6 +96,7 @@ struct TextPlan {
             return .number(.clock(clock, width, DecimalText(scale: scale, ending: .fixed)), stream: try stream())
         case .int64: return .number(.int64, stream: try stream())
         case .float64: return .number(.float64, stream: try stream())
+        case .instants: return .number(.instant, stream: try stream())
         case .shapes:
             let count = try plan.count(max: TextShapes.valuesMax)
             let columns = try plan.count(max: TextShapes.valuesMax)

@@ -158,7 +158,7 @@ extension NumberText {
         case .decimal(let format): return format.put(number, at: target)
         case .time(let format): return format.put(number, at: target)
         case .clock(_, let integer, let decimal): return decimal.scale == 0 ? integer.put(number, at: target) : decimal.put(number, at: target)
-        case .int64, .float64:
+        case .int64, .float64, .instant:
             UnsafeMutableRawPointer(target).storeBytes(of: number.littleEndian, as: Int64.self)
             return 8
         }
@@ -175,7 +175,7 @@ extension NumberText {
         case .decimal(let format): max(digits, format.scale + 2) + 1
         case .clock(_, let integer, let decimal): integer.width == IntegerText.unsigned ? 32 : max(digits, integer.width, decimal.scale + 2) + 1
         case .time(let format): 21 + format.digits
-        case .int64, .float64: 8
+        case .int64, .float64, .instant: 8
         }
     }
 }

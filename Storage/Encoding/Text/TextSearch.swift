@@ -283,7 +283,7 @@ extension TextNode {
         case .number(.decimal(let format), _): return fits(Self.decimal, 22 + format.scale)
         case .number(.clock(_, let integer, _), _): return fits(Self.decimal, max(integer.width, 32))
         case .number(.time(let format), _): return fits(Self.time, format.digits > 0 ? 21 + format.digits : 20, isOneLength: true)
-        case .number(.int64, _), .number(.float64, _): return bytes.count <= 8
+        case .number(.int64, _), .number(.float64, _), .number(.instant, _): return bytes.count <= 8
         case .hex(let format, _): return fits(Self.hex, format.digits, isOneLength: true)
         case .constant(let range): return bytes.count <= range.count
         case .plain, .dictionary, .shapes: return true

@@ -8,6 +8,12 @@ enum ValueKind {
     case text
     /// Eight bytes each, little endian.
     case int64, float64
+    /// Nanoseconds, likewise.
+    case instant
+    /// Attribute lists.
+    case attributes
+    /// Bytes with nothing in them to look for.
+    case opaque
 
     /// Types of attribute lists.
     init(attributeType: UInt8) {

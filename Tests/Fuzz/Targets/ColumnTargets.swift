@@ -55,7 +55,8 @@ let columnTargets: [FuzzTarget] = [
         let lines = bytes.dropFirst().split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { Array($0) }
         // Each more than once: what comes back otherwise would show in a dictionary or a shape.
         let texts = lines + lines.reversed() + lines.prefix(3)
-        textsComeBack(texts, kind & 1 == 0 ? .lines : .attributes, kind & 2 == 0 ? [] : texts.indices.map { Int64($0) << Int64(kind >> 2) })
+        let contents: [TextColumn.Content] = [.lines, .attributes, .events, .links]
+        textsComeBack(texts, contents[Int(kind & 1 | kind >> 6 & 2)], kind & 2 == 0 ? [] : texts.indices.map { Int64($0) << Int64(kind >> 2 & 31) })
     },
     FuzzTarget("column-trace-ids") { bytes in
         let ids = try column(bytes) { (cursor: inout ByteCursor, count) throws(ObsError) in try TraceIDColumn.decode(&cursor, count: count) }
