@@ -56,6 +56,23 @@ package enum TextColumn {
     package static func append(
         _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content = .lines, times: [Int64] = [], level: Int, to output: inout [UInt8]
     ) {
+        write(ranges, of: bytes, as: content, times: times, level: level, to: &output, nil)
+    }
+
+    /// Likewise, and gives the bytes of a `TextFilter` in `filter`.
+    package static func append(
+        _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content = .lines, times: [Int64] = [], level: Int, to output: inout [UInt8],
+        filter: inout [UInt8]
+    ) {
+        let writer = TextFilterWriter(rows: ranges.count)
+        write(ranges, of: bytes, as: content, times: times, level: level, to: &output, writer)
+        filter = writer.finish()
+    }
+
+    private static func write(
+        _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content, times: [Int64], level: Int, to output: inout [UInt8],
+        _ filter: TextFilterWriter?
+    ) {
         precondition(times.isEmpty || times.count == ranges.count, "BUG: \(times.count) times of \(ranges.count) texts")
         let rule: TextRules =
             switch content {
@@ -67,19 +84,10 @@ package enum TextColumn {
         ZstdContext.borrow { zstd in
             ranges.withUnsafeBufferPointer { texts in
                 times.withUnsafeBufferPointer { times in
-                    TextColumnWriter(bytes, times: times, level: level, zstd).write(texts, rule: rule, into: &output)
+                    TextColumnWriter(bytes, times: times, level: level, zstd, filter: filter).write(texts, rule: rule, into: &output)
                 }
             }
         }
-    }
-
-    /// Likewise, and gives the bytes of a `TextFilter` in `filter`; none when there is none.
-    package static func append(
-        _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content = .lines, times: [Int64] = [], level: Int, to output: inout [UInt8],
-        filter: inout [UInt8]
-    ) {
-        append(ranges, of: bytes, as: content, times: times, level: level, to: &output)
-        filter = []
     }
 
     /// Appends the texts to `bytes` and returns where each is.

@@ -36,8 +36,10 @@ struct TextColumnWriter: ~Copyable {
     private var packed = Buffer<UInt8>()
     private var stream: [UInt8] = []
     private var look = TextLook()
+    private let filter: TextFilterWriter?
 
-    init(_ bytes: UnsafeRawBufferPointer, times: UnsafeBufferPointer<Int64>, level: Int, _ zstd: ZstdContext) {
+    init(_ bytes: UnsafeRawBufferPointer, times: UnsafeBufferPointer<Int64>, level: Int, _ zstd: ZstdContext, filter: TextFilterWriter? = nil) {
+        self.filter = filter
         self.bytes = TextBytes(bytes)
         self.times = times
         streams = StreamWriter(level: level, zstd)
@@ -70,6 +72,7 @@ struct TextColumnWriter: ~Copyable {
         if texts.allSatisfy({ bytes.isSame($0, first) }) {
             begin(.constant)
             plan.appendText(bytes.text(first))
+            filter?.vocabulary(bytes.text(first))
             return
         }
         var rule = rule
@@ -85,6 +88,7 @@ struct TextColumnWriter: ~Copyable {
             if clock(rows, width: format.width, scale: 0) || isFew && !isNarrow && dictionary(texts, rule) { return }
             begin(.integers)
             plan.appendVarint(UInt64(format.width))
+            filter?.numbers(numbers.all, digits: format.width == IntegerText.unsigned ? 20 : format.width)
             return integers()
         }
         if look.canBeDecimals, let format = DecimalText.parse(texts, bytes, into: &numbers) {
@@ -92,12 +96,14 @@ struct TextColumnWriter: ~Copyable {
             begin(.decimals)
             plan.appendVarint(UInt64(format.scale))
             plan.append(format.ending.rawValue)
+            filter?.numbers(numbers.all, digits: format.scale + 1)
             return integers()
         }
         if isFew, dictionary(texts, rule) { return }
         if let rows, let format = TimeText.parse(texts, bytes, into: &numbers) {
             begin(.times)
             plan.appendVarint(UInt64(format.digits))
+            filter?.times(digits: format.digits)
             for row in 0..<rows.count { numbers[row] = numbers[row] &- format.number(ofNanos: times[Int(rows[row])]) }
             return integers()
         }
@@ -105,6 +111,7 @@ struct TextColumnWriter: ~Copyable {
             begin(.hex)
             plan.appendVarint(UInt64(format.digits))
             plan.append(format.isUpper ? 1 : 0)
+            filter?.hex(texts, digits: format.digits, bytes)
             return streams.add(UnsafeRawBufferPointer(packed.all))
         }
         if isLikely, dictionary(texts, rule) { return }
@@ -127,6 +134,7 @@ struct TextColumnWriter: ~Copyable {
         plan.appendVarint(UInt64(part.digits))
         plan.appendVarint(UInt64(width))
         plan.appendVarint(UInt64(scale))
+        filter?.numbers(numbers.all, digits: max(width, scale + 1))
         for row in 0..<rows.count { numbers[row] = numbers[row] &- part.number(ofNanos: times[Int(rows[row])]) }
         integers()
         return true
@@ -153,6 +161,7 @@ struct TextColumnWriter: ~Copyable {
 
     private mutating func plain(_ texts: Texts) {
         begin(.plain)
+        filter?.plain(texts, bytes)
         numbers.resize(texts.count)
         for (row, text) in texts.enumerated() { numbers[row] = Int64(text.count) }
         integers()
@@ -197,6 +206,7 @@ struct TextColumnWriter: ~Copyable {
         plan.appendVarint(UInt64(shaped.shapes.count))
         plan.appendVarint(UInt64(columns.count))
         columns.encodedShapes(shaped).withUnsafeBytes { streams.add($0) }
+        if let filter { for shape in shaped.shapes { for piece in shaped.table.pieces(shape) { filter.vocabulary(piece) } } }
         numbers.resize(texts.count)
         for row in 0..<texts.count { numbers[row] = Int64(shaped.shapeOf[row]) }
         integers()

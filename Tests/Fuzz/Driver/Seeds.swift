@@ -169,6 +169,10 @@ private func columnSeeds() -> [String: [[UInt8]]] {
         "column-texts": [
             [4] + packedTexts(#"{"ts":"1970-01-01T00:00:00.001Z","n":1.5,"id":"00ff"}"#, 4), [9] + packedTexts("user # from 10.0.0.#: done in 0.# s", 9),
         ],
+        "text-view": [
+            [4, 9, 0x33] + packedTexts(#"{"ts":"1970-01-01T00:00:00.001Z","n":1.5,"id":"00ff"}"#, 4), [9, 1, 0x12] + packedTexts("user # from 10.0.0.#", 9),
+        ],
+        "text-filter": [textFilter("user # from 10.0.0.# 0123456789abcdef"), textFilter("")],
         "texts": [
             "\u{0}{\"ts\":\"1970-01-01T00:00:00.001Z\",\"n\":1.50,\"l\":[1,-2],\"s\":\"a \\\" b\",\"h\":\"DEADBEEF\"}\nuser 17 from 10.0.0.7\n007 -0 1. .5 1e3",
             "\u{2}GET /a/17?x=0.10 200\nGET /a/18?x=0.20 404\n",
@@ -177,6 +181,14 @@ private func columnSeeds() -> [String: [[UInt8]]] {
         "front-coded": [[3, 0, 2, 97, 98, 1, 1, 99, 0, 1, 100]], "chunk-block": [[0, 2, 3, 2, 0, 2, 2, 0, 4]], "posting-list": [[3, 0, 1, 250, 1]],
         "frame": [frame, stored],
     ]
+}
+
+private func textFilter(_ text: String) -> [UInt8] {
+    let bytes = Array(text.utf8)
+    var packed: [UInt8] = []
+    var filter: [UInt8] = []
+    bytes.withUnsafeBytes { TextColumn.append([ByteRange(0..<bytes.count)], of: $0, level: 1, to: &packed, filter: &filter) }
+    return filter
 }
 
 // MARK: - Protobuf

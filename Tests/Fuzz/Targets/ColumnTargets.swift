@@ -58,6 +58,25 @@ let columnTargets: [FuzzTarget] = [
         let contents: [TextColumn.Content] = [.lines, .attributes, .events, .links]
         textsComeBack(texts, contents[Int(kind & 1 | kind >> 6 & 2)], kind & 2 == 0 ? [] : texts.indices.map { Int64($0) << Int64(kind >> 2 & 31) })
     },
+    FuzzTarget("text-view") { bytes in
+        guard bytes.count > 3 else { return }
+        let count = Int(bytes[0])
+        let view = try TextView(Array(bytes.dropFirst(3)), count: count, times: (0..<count).map { Int64($0) * 1_000_000 }, bytesMax: 1 << 20)
+        var some = RowSet(count: count)
+        for row in stride(from: 0, to: count, by: 1 + Int(bytes[1] & 7)) { some.insert(row) }
+        var text: [UInt8] = []
+        var needles = [Array(bytes[(Int(bytes[1]) % bytes.count)...].prefix(Int(bytes[2] & 15)))]
+        if let ranges = try? view.texts(of: some, into: &text), let range = ranges.max(by: { $0.count < $1.count }) {
+            needles.append(Array(text[range.range].dropFirst(Int(bytes[1])).prefix(1 + Int(bytes[2] >> 4))))
+        }
+        for needle in needles { _ = try? view.rows(containing: needle, ignoringCase: bytes[1] & 8 != 0, among: some) }
+    },
+    FuzzTarget("text-filter") { bytes in
+        let filter = try TextFilter(bytes)
+        for needle in ["absentword", "0123456789abcdef", "0123456789abcdef0123456789abcdef", "2026-11-23T00:00", "abc12345"] {
+            _ = filter.mayContain(Array(needle.utf8), ignoringCase: true)
+        }
+    },
     FuzzTarget("column-trace-ids") { bytes in
         let ids = try column(bytes) { (cursor: inout ByteCursor, count) throws(ObsError) in try TraceIDColumn.decode(&cursor, count: count) }
         var encoded: [UInt8] = []
@@ -92,19 +111,25 @@ private func column<R>(_ bytes: [UInt8], _ decode: (inout ByteCursor, Int) throw
     }
 }
 
-/// Packs and unpacks texts, which must be the same then.
+/// Packs and unpacks texts, which must be the same then; what is in one must be found in it.
 private func textsComeBack(_ texts: [[UInt8]], _ content: TextColumn.Content, _ times: [Int64]) {
     var bytes: [UInt8] = []
     let ranges = texts.map { text in text.withUnsafeBytes { bytes.intern($0) } }
     var packed: [UInt8] = []
-    bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, times: times, level: 1, to: &packed) }
+    var filterBytes: [UInt8] = []
+    bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, times: times, level: 1, to: &packed, filter: &filterBytes) }
+    let view = required { try TextView(packed, count: texts.count, times: times, bytesMax: 1 << 28) }
+    let filter = required { try TextFilter(filterBytes) }
     var back: [UInt8] = []
-    let again = required {
-        do { return try packed.withUnsafeBytes { try TextColumn.decode($0, count: texts.count, times: times, bytesMax: 1 << 28, into: &back) } } catch {
-            throw error as? ObsError ?? ObsError(.internalError, "\(error)")
-        }
-    }
+    let again = required { try view.texts(of: nil, into: &back) }
     precondition(again.map { Array(back[$0.range]) } == texts)
+    for (row, text) in texts.enumerated().prefix(4) where !text.isEmpty {
+        let from = (row * 7 + text.count / 3) % text.count
+        let needle = Array(text[from...].prefix(1 + text.count % 23))
+        let found = required { try view.rows(containing: needle, ignoringCase: false, among: RowSet(all: texts.count)) }
+        precondition(found.rows == texts.indices.filter { row in texts[row].indices.contains { texts[row][$0...].starts(with: needle) } })
+        precondition(content == .attributes || filter.mayContain(needle, ignoringCase: false))
+    }
 }
 
 /// Chunks that a page of statistics is of.
