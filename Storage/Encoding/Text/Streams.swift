@@ -13,8 +13,8 @@ internal import ObsCore
 /// Collects streams.
 struct StreamWriter {
     /// Streams up to this share a frame.
-    private static let smallBytesMax = 2048
-    private static let planeBytesMin = 1024
+    private static let smallBytesMax = 512
+    private static let planeBytesMin = 512
     private let level: Int
     private let zstd: ZstdContext
     private var count = 0
