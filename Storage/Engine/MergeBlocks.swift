@@ -44,6 +44,7 @@ final class LogBlock: EventBlock {
     let rowCount: Int
     let times: ClosedRange<Int64>
     private let firstStream: Int
+    private let lastStream: Int
     let streams: ClosedRange<UInt32>
     let isBig: Bool
     var isCopied = false
@@ -61,6 +62,7 @@ final class LogBlock: EventBlock {
         rowCount = info.rows
         times = info.minNanos...info.maxNanos
         firstStream = info.firstStream
+        lastStream = info.lastStream
         streams = segment.ranks[info.firstStream]...segment.ranks[info.lastStream]
         // A block's streams are neighbours in its segment: where another input has one in between it cannot be copied.
         isBig = info.isBig && streams.count == info.lastStream - info.firstStream + 1
@@ -99,7 +101,7 @@ final class LogBlock: EventBlock {
 
     func hasDeleted() throws(ObsError) -> Bool {
         guard !segment.hidden.isEmpty else { return false }
-        let hidden = segment.hidden[firstStream..<(firstStream + streams.count)]
+        let hidden = segment.hidden[firstStream...lastStream]
         let reads = hidden.contains { rows in rows.lines.contains { $0.range.overlaps(times) } }
         guard reads || hidden.contains(where: { rows in rows.times.contains { $0.overlaps(times) } }) else { return false }
         if reads {
