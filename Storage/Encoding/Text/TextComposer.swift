@@ -124,6 +124,7 @@ final class TextComposer {
             if let picks { for (index, pick) in picks.enumerated() { numbers[index] = numbers[Int(pick)] } }
             guard let base = numbers.baseAddress else { throw ObsError(.corrupt, "column of no rows") }
             let bytesMax = try total(format.bytesMax(numbers.prefix(count)), count)
+            if case .time(let time) = format { return times(time, UnsafeBufferPointer(rebasing: numbers.prefix(count))) }
             return TextValues(form: .numbers(format), count: count, bytesMax: bytesMax, bytes: pointer(.init(start: nil, count: 0)), numbers: base)
         case .hex(let format, let stream):
             let packed = try hex(format, stream, rows)
@@ -136,6 +137,15 @@ final class TextComposer {
             return TextValues(form: .hex(format), count: count, bytesMax: bytesMax, bytes: pointer(UnsafeRawBufferPointer(picked)))
         case .shapes: return try composed(node, rows, picks)
         }
+    }
+
+    private func times(_ format: TimeText, _ numbers: UnsafeBufferPointer<Int64>) -> TextValues {
+        let printed = arena.array(of: UInt8.self, count: numbers.count * format.width)
+        let starts = arena.array(of: UInt32.self, count: numbers.count + 1)
+        for row in 0...numbers.count { starts[row] = UInt32(truncatingIfNeeded: row &* format.width) }
+        if let target = printed.baseAddress { format.put(numbers, at: target) }
+        return TextValues(
+            form: .plain, count: numbers.count, bytesMax: printed.count, bytes: pointer(UnsafeRawBufferPointer(printed)), starts: starts.baseAddress)
     }
 
     func hex(_ format: HexText, _ stream: Int, _ rows: ColumnRows) throws(ObsError) -> UnsafeRawBufferPointer {

@@ -115,12 +115,38 @@ extension HexText {
 }
 
 extension TimeText {
+    var width: Int { digits > 0 ? 21 + digits : 20 }
+
     /// What lies outside the years 0 to 9999 prints something of the same length, which no writer wrote.
     func put(_ number: Int64, at target: UnsafeMutablePointer<UInt8>) -> Int {
-        let perSecond = perSecond
         let seconds = floorDivide(number, perSecond)
         let days = floorDivide(seconds, 86400)
-        let ofDay = UInt64(seconds &- days &* 86400)
+        putDate(days, at: target)
+        putClock(UInt64(seconds &- days &* 86400), UInt64(number &- seconds &* perSecond), at: target + 11)
+        return width
+    }
+
+    /// All of them, each `width` bytes. Neighbours mostly have one date, which is made once then.
+    func put(_ numbers: UnsafeBufferPointer<Int64>, at target: UnsafeMutablePointer<UInt8>) {
+        let perSecond = perSecond
+        var days = Int64.min
+        var firstSecond: Int64 = 0
+        var at = 0
+        for number in numbers {
+            let seconds = floorDivide(number, perSecond)
+            if days == .min || UInt64(bitPattern: seconds &- firstSecond) >= 86400 {
+                days = floorDivide(seconds, 86400)
+                firstSecond = days &* 86400
+                putDate(days, at: target + at)
+            } else {
+                (target + at).update(from: target + (at - width), count: 11)
+            }
+            putClock(UInt64(seconds &- firstSecond), UInt64(number &- seconds &* perSecond), at: target + (at + 11))
+            at &+= width
+        }
+    }
+
+    private func putDate(_ days: Int64, at target: UnsafeMutablePointer<UInt8>) {
         let date = civilFromDays(Int(days))
         putDigits(UInt64(clamping: date.year), 4, at: target)
         target[4] = UInt8(ascii: "-")
@@ -128,19 +154,22 @@ extension TimeText {
         target[7] = UInt8(ascii: "-")
         putDigits(UInt64(date.day), 2, at: target + 8)
         target[10] = UInt8(ascii: "T")
-        putDigits(ofDay / 3600, 2, at: target + 11)
-        target[13] = UInt8(ascii: ":")
-        putDigits(ofDay / 60 % 60, 2, at: target + 14)
-        target[16] = UInt8(ascii: ":")
-        putDigits(ofDay % 60, 2, at: target + 17)
-        var at = 19
+    }
+
+    @inline(__always)
+    private func putClock(_ ofDay: UInt64, _ fraction: UInt64, at target: UnsafeMutablePointer<UInt8>) {
+        putDigits(ofDay / 3600, 2, at: target)
+        target[2] = UInt8(ascii: ":")
+        putDigits(ofDay / 60 % 60, 2, at: target + 3)
+        target[5] = UInt8(ascii: ":")
+        putDigits(ofDay % 60, 2, at: target + 6)
+        var at = 8
         if digits > 0 {
-            target[19] = UInt8(ascii: ".")
-            putDigits(UInt64(number &- seconds &* perSecond), digits, at: target + 20)
-            at = 20 + digits
+            target[8] = UInt8(ascii: ".")
+            putDigits(fraction, digits, at: target + 9)
+            at = 9 &+ digits
         }
         target[at] = UInt8(ascii: "Z")
-        return at + 1
     }
 
     private var perSecond: Int64 {
@@ -174,7 +203,7 @@ extension NumberText {
         case .integer(let format): format.width == IntegerText.unsigned ? 20 : max(digits, min(format.width, 20))
         case .decimal(let format): max(digits, format.scale + 2) + 1
         case .clock(_, let integer, let decimal): integer.width == IntegerText.unsigned ? 32 : max(digits, integer.width, decimal.scale + 2) + 1
-        case .time(let format): 21 + format.digits
+        case .time(let format): format.width
         case .int64, .float64, .instant: 8
         }
     }

@@ -96,6 +96,8 @@ final class TextSearch {
             let numbers = try composer.integers(stream, count: rows.count)
             for row in 0..<rows.count where numbers[row] == number { result.insert(row) }
             return result
+        case .hex(let format, let stream) where probe.place == .anywhere && probe.count >= 3 || probe.count == format.digits:
+            return try inHex(format, try composer.hex(format, stream, rows), rows, bytes(probe))
         case .plain, .number, .hex: return try inPlain(node, rows, probe)
         }
     }
@@ -157,6 +159,31 @@ final class TextSearch {
         }
         return result
     }
+
+    /// Digits two to a byte, not printed but where bytes are as the needle's would be, wherever in a byte it begins.
+    private func inHex(_ format: HexText, _ packed: UnsafeRawBufferPointer, _ rows: ColumnRows, _ wanted: UnsafeRawBufferPointer) throws(ObsError) -> RowSet {
+        var result = RowSet(count: rows.count)
+        let printed = composer.arena.array(of: UInt8.self, count: format.digits)
+        guard let text = printed.baseAddress, let base = packed.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return result }
+        for first in 0...1 where wanted.count - first >= 2 {
+            let pairs = (wanted.count - first) / 2
+            let bytes = composer.arena.array(of: UInt8.self, count: pairs)
+            for pair in 0..<pairs { bytes[pair] = Self.nibble(wanted[first + pair * 2]) << 4 | Self.nibble(wanted[first + pair * 2 + 1]) }
+            let search = ByteSearch(UnsafeRawBufferPointer(bytes))
+            var at = 0
+            while let offset = search.first(in: packed, from: at) {
+                let row = offset / format.byteCount
+                _ = format.put(base + row * format.byteCount, at: text)
+                let isHit = Self.has(fold(UnsafeRawBufferPointer(printed)), wanted, .anywhere)
+                if isHit { result.insert(row) }
+                at = isHit ? (row + 1) * format.byteCount : offset + 1
+            }
+        }
+        return result
+    }
+
+    /// Of a digit; what else may be there is found when it is printed.
+    private static func nibble(_ digit: UInt8) -> UInt8 { digit <= UInt8(ascii: "9") ? digit & 15 : (digit & 15) &+ 9 }
 
     /// In lower case, where that is asked for.
     private func fold(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
