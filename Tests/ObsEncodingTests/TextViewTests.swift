@@ -30,7 +30,7 @@ final class TextViewTests: XCTestCase {
             var samples = TextSamples(seed: seed)
             for (name, texts, content, times) in samples.all(300) {
                 let view = try view(texts, content, times)
-                for _ in 0..<80 { try check(name, view, texts, samples.needle(texts)) }
+                for _ in 0..<40 { try check(name, view, texts, samples.needle(texts)) }
                 var some = RowSet(count: texts.count)
                 for row in texts.indices where samples.number(4) == 0 { some.insert(row) }
                 for _ in 0..<20 { try check(name, view, texts, samples.needle(texts), among: some) }

@@ -111,7 +111,7 @@ struct TextColumnWriter: ~Copyable {
             begin(.hex)
             plan.appendVarint(UInt64(format.digits))
             plan.append(format.isUpper ? 1 : 0)
-            filter?.hex(texts, digits: format.digits, bytes)
+            filter?.hex(texts, format, bytes)
             return streams.add(UnsafeRawBufferPointer(packed.all))
         }
         if isLikely, dictionary(texts, rule) { return }

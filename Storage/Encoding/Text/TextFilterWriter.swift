@@ -1,4 +1,5 @@
 internal import ObsCore
+internal import ObsHash
 
 /// Collects what a `TextFilter` is made of, while a column is written.
 final class TextFilterWriter {
@@ -139,7 +140,25 @@ final class TextFilterWriter {
     }
 
     /// Texts of hexadecimal digits.
-    func hex(_ texts: UnsafeBufferPointer<ByteRange>, digits: Int, _ bytes: TextBytes) { note(Runs(codes: 0xffff, longest: digits), texts, bytes) }
+    func hex(_ texts: UnsafeBufferPointer<ByteRange>, _ format: HexText, _ bytes: TextBytes) {
+        let runs = Runs(codes: 0xffff, longest: format.digits)
+        // A run each, so that nothing is looked for; small letters are hashed as they are.
+        guard !format.isUpper, Self.mayBeIdentifiers(runs) else { return note(runs, texts, bytes) }
+        let isWindowed = TextFilter.windowedBytes.contains(format.digits)
+        var tokens: [UInt64] = []
+        tokens.reserveCapacity(texts.count)
+        for range in texts {
+            let text = bytes.text(range)
+            guard isWindowed else {
+                tokens.append(hash64(text))
+                continue
+            }
+            for start in stride(from: TextFilter.firstWindow, through: text.count - TextFilter.windowBytes, by: TextFilter.windowStep) {
+                tokens.append(hash64(UnsafeRawBufferPointer(rebasing: text[start..<start + TextFilter.windowBytes])))
+            }
+        }
+        noted.append((TextFilter.Noted(codes: runs.codes, longest: runs.longest, tokens: isWindowed ? .windows : .whole), tokens))
+    }
 
     /// - Parameter digits: of each, at least.
     func numbers(_ numbers: UnsafeBufferPointer<Int64>, digits: Int) {
