@@ -87,7 +87,7 @@ let package = Package(
         // 3.-4. the keeping side
         module("ObsEncoding", path: "Storage/Encoding", ["ObsCore", "ObsCompress", "ObsHash", "CRoaring"]),
         module("ObsDisk", path: "Storage/Disk", ["ObsCore"]),
-        module("ObsWAL", path: "Storage/WAL", ["ObsCore", "ObsCompress", "ObsDisk", "ObsHash"]),
+        module("ObsWAL", path: "Storage/WAL", ["ObsCore", "ObsCompress", "ObsDisk", "ObsEncoding", "ObsHash"]),
         module("ObsSegment", path: "Storage/Segment", ["ObsCore", "ObsEncoding", "ObsDisk", "ObsHash", "ObsStore"]),
         module("ObsIndex", path: "Storage/Index", exclude: ["schema"], ["ObsCore", "CSQLite"]),
         module(

@@ -1,6 +1,6 @@
 /// Samples of many series, as columns: what decoders make, the pipeline filters, the head takes and the WAL can keep.
 ///
-/// A series may appear more than once in a batch. Samples of one entry are contiguous.
+/// A series may appear more than once in a batch. Samples of one entry are contiguous. Histograms, exemplars and starts are columns of their own, empty in most batches.
 package struct MetricBatch: Sendable {
     package struct Series: Sendable {
         /// Canonical label set (see `Labels`) in `bytes`, `__name__` included.
@@ -51,13 +51,26 @@ package struct MetricBatch: Sendable {
     package var timesMillis: [Int64] = []
     /// Bit patterns matter: stale markers and NaN payloads are data.
     package var values: [Double] = []
+    /// When counting began (milliseconds, 0 unknown), for each of `values`; empty when no sample says.
+    package var startsMillis: [Int64] = []
+    /// Samples that are native histograms; of a series that has none and no other samples `sampleCount` is 0.
+    package var histograms = HistogramColumns()
+    /// For each of `histograms` its index into `series`.
+    package var histogramSeries: [UInt32] = []
     package var exemplars: [Exemplar] = []
     package var metadata: [Metadata] = []
 
     package init() {}
 
     package var isEmpty: Bool { series.isEmpty && metadata.isEmpty }
-    package var sampleCount: Int { timesMillis.count }
+    package var sampleCount: Int { timesMillis.count + histograms.count }
+
+    /// Says of the samples from `first` on when counting began; of those before that say nothing it is not known.
+    package mutating func setStarts(_ startMillis: Int64, from first: Int) {
+        guard startMillis != 0 || !startsMillis.isEmpty else { return }
+        startsMillis.append(contentsOf: repeatElement(0, count: max(0, first - startsMillis.count)))
+        startsMillis.append(contentsOf: repeatElement(startMillis, count: max(0, timesMillis.count - startsMillis.count)))
+    }
 
     /// Adds one sample of a series; for producers of few (rules, synthetic series). Decoders fill the columns themselves.
     package mutating func append(_ labels: Labels, timeMillis: Int64, value: Double) {

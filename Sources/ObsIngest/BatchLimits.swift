@@ -48,7 +48,7 @@ extension Limits {
                 guard let reason = violation(ofLabels: UnsafeRawBufferPointer(rebasing: bytes[batch.series[index].labels.range])) else { continue }
                 if keep.isEmpty { keep = [Bool](repeating: true, count: batch.series.count) }
                 keep[index] = false
-                rejections.add(Int(batch.series[index].sampleCount), reason)
+                rejections.add(Int(batch.series[index].sampleCount) + batch.histogramSeries.count { $0 == UInt32(index) }, reason)
             }
         }
         if !keep.isEmpty { batch.keepSeries(keep) }
@@ -81,7 +81,7 @@ extension Limits {
 }
 
 extension MetricBatch {
-    /// Keeps the marked series with their samples and exemplars.
+    /// Keeps the marked series with their samples, histograms and exemplars.
     mutating func keepSeries(_ keep: [Bool]) {
         var kept = MetricBatch()
         kept.bytes = bytes
@@ -93,6 +93,12 @@ extension MetricBatch {
             kept.series.append(Series(labels: entry.labels, firstSample: UInt32(kept.timesMillis.count), sampleCount: entry.sampleCount))
             kept.timesMillis += timesMillis[samples]
             kept.values += values[samples]
+            if !startsMillis.isEmpty { kept.startsMillis += startsMillis[samples] }
+        }
+        for (row, entry) in histogramSeries.enumerated() {
+            guard let index = newIndex[Int(entry)] else { continue }
+            kept.histograms.append(histograms, row: row)
+            kept.histogramSeries.append(index)
         }
         for exemplar in exemplars {
             guard let index = newIndex[Int(exemplar.series)] else { continue }

@@ -5,9 +5,12 @@
 package import ObsCore
 internal import ObsDisk
 internal import ObsCompress
+internal import ObsEncoding
 
 package enum BatchCodec {
     private static let version: UInt8 = 1
+    /// Of batches of metrics with histograms or starts, which come behind the other columns.
+    private static let histogramsVersion: UInt8 = 2
     private static let level = 1
 
     package static func encode(_ batch: MetricBatch) -> [UInt8] {
@@ -27,7 +30,34 @@ package enum BatchCodec {
         out.column(batch.metadata.map(\.type.rawValue))
         out.ranges(batch.metadata.map(\.help))
         out.ranges(batch.metadata.map(\.unit))
-        return pack(out.output, kind: 1)
+        guard !batch.histograms.isEmpty || !batch.startsMillis.isEmpty else { return pack(out.output, kind: 1) }
+        out.column(batch.startsMillis)
+        out.column(batch.histogramSeries)
+        appendHistograms(batch.histograms, to: &out.output)
+        return pack(out.output, kind: 1, version: histogramsVersion)
+    }
+
+    /// `varint layouts · layout × n · (varint rows · rows) until the end`.
+    private static func appendHistograms(_ histograms: HistogramColumns, to output: inout [UInt8]) {
+        output.appendVarint(UInt64(histograms.layouts.count))
+        for layout in histograms.layouts { HistogramCodec.append(layout, to: &output) }
+        for rows in HistogramCodec.runs(histograms) {
+            output.appendVarint(UInt64(rows.count))
+            HistogramCodec.append(histograms, rows: rows, layouts: histograms.layouts.indices.map { Int64($0) }, to: &output)
+        }
+    }
+
+    private static func decodeHistograms(_ bytes: [UInt8]) throws(ObsError) -> HistogramColumns {
+        try decoding(bytes) { (cursor: inout ByteCursor) throws(ObsError) -> HistogramColumns in
+            var layouts: [HistogramLayout] = []
+            for _ in 0..<(try cursor.count(max: cursor.remaining)) { layouts.append(try HistogramCodec.decodeLayout(&cursor)) }
+            var histograms = HistogramColumns()
+            while !cursor.isAtEnd {
+                let rows = try cursor.count(max: HistogramCodec.rowsMax)
+                try HistogramCodec.decode(&cursor, count: rows, layouts: layouts, into: &histograms)
+            }
+            return histograms
+        }
     }
 
     package static func encode(_ batch: LogBatch) -> [UInt8] {
@@ -72,7 +102,8 @@ package enum BatchCodec {
     }
 
     package static func decodeMetrics(_ bytes: [UInt8]) throws(ObsError) -> MetricBatch {
-        var input = try ColumnReader(unpack(bytes, kind: 1))
+        var input = try ColumnReader(unpack(bytes, kind: 1, knownVersion: histogramsVersion))
+        let hasHistograms = bytes[1] == histogramsVersion
         var batch = MetricBatch()
         batch.bytes = try input.bytes()
         let offsets = try input.column(UInt32.self)
@@ -108,6 +139,12 @@ package enum BatchCodec {
             batch.metadata.append(
                 MetricBatch.Metadata(family: families[index], type: MetricType(rawValue: types[index]) ?? .unknown, help: helps[index], unit: units[index]))
         }
+        guard hasHistograms else { return batch }
+        batch.startsMillis = try input.column(Int64.self)
+        batch.histogramSeries = try input.column(UInt32.self)
+        batch.histograms = try decodeHistograms(input.rest())
+        try check(batch.startsMillis.isEmpty || batch.startsMillis.count == batch.timesMillis.count)
+        try check(batch.histogramSeries.count == batch.histograms.count && isBelow(batch.histogramSeries, batch.series.count))
         return batch
     }
 
@@ -176,19 +213,19 @@ package enum BatchCodec {
     }
 
     /// kind 1 · version 1 · varint raw size · zstd frame.
-    private static func pack(_ raw: [UInt8], kind: UInt8) -> [UInt8] {
+    private static func pack(_ raw: [UInt8], kind: UInt8, version: UInt8 = version) -> [UInt8] {
         var packed: [UInt8] = [kind, version]
         packed.appendVarint(UInt64(raw.count))
         packed.append(contentsOf: zstdCompress(raw, level: level))
         return packed
     }
 
-    private static func unpack(_ packed: [UInt8], kind: UInt8) throws(ObsError) -> [UInt8] {
+    private static func unpack(_ packed: [UInt8], kind: UInt8, knownVersion: UInt8 = version) throws(ObsError) -> [UInt8] {
         var at = 2
         let size = packed.withUnsafeBytes { readVarint($0, &at) }
         try check(packed.count >= 2 && packed[0] == kind)
-        guard packed[1] <= version else { throw newerFormat("logged batch", Int(packed[1]), known: Int(version)) }
-        try check(packed[1] == version)
+        guard packed[1] <= knownVersion else { throw newerFormat("logged batch", Int(packed[1]), known: Int(knownVersion)) }
+        try check(packed[1] >= version)
         guard let size, size <= rawBytesMax else { throw damaged }
         return try zstdDecompress([UInt8](packed[at...]), exactly: Int(size))
     }
@@ -250,6 +287,9 @@ private struct ColumnReader {
         guard ranges.allSatisfy({ BatchCodec.lies($0, in: bytes) }) else { throw BatchCodec.damaged }
         return ranges
     }
+
+    /// What no column was read of.
+    func rest() -> [UInt8] { Array(input[at...]) }
 
     private mutating func next(width: Int) throws(ObsError) -> Range<Int> {
         var position = at

@@ -21,6 +21,28 @@ final class BatchCodecTests: XCTestCase {
         fuzz(BatchCodec.encode(batch)) { _ = try BatchCodec.decodeMetrics($0) }
     }
 
+    func testHistogramsAndStarts() throws {
+        var batch = MetricBatch()
+        batch.append(Labels([("__name__", "latency")]), timeMillis: 5, value: 1)
+        batch.append(Labels([("__name__", "requests_total")]), timeMillis: 5, value: 2)
+        batch.setStarts(3, from: 1)
+        XCTAssertEqual(batch.startsMillis, [0, 3])
+        let layout = batch.histograms.intern(
+            HistogramLayout(
+                schema: 3, isFloat: false, zeroThreshold: 1e-128, positive: [BucketSpan(offset: -7, length: 2)], negative: [BucketSpan(offset: 1, length: 1)]))
+        batch.histograms.append(timeMillis: 6, startMillis: 4, layout: layout, reset: .reset, count: 10, zeroCount: 1, sum: .nan, buckets: [2, 3, 4])
+        batch.histograms.append(
+            timeMillis: 7, layout: batch.histograms.intern(HistogramLayout()), count: 0, zeroCount: 0, sum: SpecialValue.stale, buckets: [])
+        batch.histogramSeries = [0, 0]
+        let back = try BatchCodec.decodeMetrics(BatchCodec.encode(batch))
+        XCTAssertEqual(back.startsMillis, batch.startsMillis)
+        XCTAssertEqual(back.histograms, batch.histograms)
+        XCTAssertEqual(back.histogramSeries, [0, 0])
+        XCTAssertTrue(back.histograms.isStale(1))
+        XCTAssertEqual(BatchCodec.encode(batch)[1], 2)
+        fuzz(BatchCodec.encode(batch)) { _ = try BatchCodec.decodeMetrics($0) }
+    }
+
     func testLogs() throws {
         var batch = LogBatch()
         batch.streams = [batch.bytes.intern(Labels([("app", "x")]).bytes)]

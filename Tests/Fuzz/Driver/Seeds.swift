@@ -53,6 +53,16 @@ private func metricBatch() -> MetricBatch {
     return batch
 }
 
+private func histogramBatch() -> MetricBatch {
+    var batch = metricBatch()
+    batch.setStarts(5, from: 1)
+    let layout = batch.histograms.intern(
+        HistogramLayout(schema: 3, isFloat: false, zeroThreshold: 0, positive: [BucketSpan(offset: -2, length: 2)], negative: []))
+    for row in 0..<2 { batch.histograms.append(timeMillis: Int64(row), layout: layout, count: 3, zeroCount: 0, sum: 1, buckets: [1, 2]) }
+    batch.histogramSeries = [0, 1]
+    return batch
+}
+
 private func logBatch(rows: Int = 3) -> LogBatch {
     var batch = LogBatch()
     batch.streams = [batch.bytes.intern(Labels([("app", "x")]).bytes), batch.bytes.intern(Labels([("app", "y")]).bytes)]
@@ -137,9 +147,19 @@ private func diskSeeds() throws -> [String: [[UInt8]]] {
     }
     return [
         "segment-metrics": metrics, "segment-metrics-sealed": metrics, "segment-logs": logs, "segment-logs-sealed": logs, "segment-spans": spans,
-        "segment-spans-sealed": spans, "wal": [wal, Array(wal.prefix(32))], "wal-sealed": [wal], "batch-metrics": [BatchCodec.encode(metricBatch())],
+        "segment-spans-sealed": spans, "wal": [wal, Array(wal.prefix(32))], "wal-sealed": [wal],
+        "batch-metrics": [BatchCodec.encode(metricBatch()), BatchCodec.encode(histogramBatch())],
         "batch-logs": [BatchCodec.encode(logBatch())], "batch-spans": [BatchCodec.encode(spanBatch())],
     ]
+}
+
+private func histogramSeed() -> [UInt8] {
+    let histograms = histogramBatch().histograms
+    var bytes: [UInt8] = [1]
+    HistogramCodec.append(histograms.layouts[0], to: &bytes)
+    bytes.append(UInt8(histograms.count))
+    HistogramCodec.append(histograms, rows: 0..<histograms.count, layouts: [0], to: &bytes)
+    return bytes
 }
 
 private func columnSeeds() -> [String: [[UInt8]]] {
@@ -162,6 +182,7 @@ private func columnSeeds() -> [String: [[UInt8]]] {
             encoded(UInt8(values.count)) { FloatCodec.append(values, to: &$0) }
         },
         "column-statistics": statisticsSeeds(),
+        "column-histograms": [histogramSeed()],
         "column-strings": [
             encoded(4) { StringColumn.append(ranges, of: text, to: &$0) }, encoded(2) { StringColumn.append([ranges[0], ranges[3]], of: text, to: &$0) },
             encoded(8) { StringColumn.append([0, 1, 0, 1, 0, 1, 0, 1].map { ranges[$0] }, of: text, to: &$0) },

@@ -28,6 +28,10 @@ let columnTargets: [FuzzTarget] = [
         let again = required { try decoding(encoded) { (cursor: inout ByteCursor) throws(ObsError) in try ChunkStatistics.decode(&cursor, chunks) } }
         precondition(again.map(\.count) == summaries.map(\.count) && again.map(\.known) == summaries.map(\.known))
     },
+    FuzzTarget("column-histograms") { bytes in
+        let decoded = try histograms(bytes)
+        precondition(required { try histogramsAgain(decoded) } == decoded)
+    },
     FuzzTarget("column-strings") { bytes in
         var text: [UInt8] = []
         let ranges = try column(bytes) { (cursor: inout ByteCursor, count) throws(ObsError) in
@@ -109,6 +113,31 @@ private func column<R>(_ bytes: [UInt8], _ decode: (inout ByteCursor, Int) throw
         let count = Int(try cursor.u8())
         return try decode(&cursor, count < 200 ? count : (count - 199) * 97)
     }
+}
+
+/// Layouts, then runs of rows.
+private func histograms(_ bytes: [UInt8]) throws(ObsError) -> HistogramColumns {
+    try decoding(bytes) { (cursor: inout ByteCursor) throws(ObsError) -> HistogramColumns in
+        var layouts: [HistogramLayout] = []
+        for _ in 0..<(try cursor.count(max: cursor.remaining)) { layouts.append(try HistogramCodec.decodeLayout(&cursor)) }
+        var histograms = HistogramColumns()
+        while !cursor.isAtEnd {
+            try HistogramCodec.decode(&cursor, count: try cursor.count(max: HistogramCodec.rowsMax), layouts: layouts, into: &histograms)
+        }
+        for row in 0..<histograms.count { _ = histograms.fault(ofRow: row) }
+        return histograms
+    }
+}
+
+private func histogramsAgain(_ decoded: HistogramColumns) throws(ObsError) -> HistogramColumns {
+    var encoded: [UInt8] = []
+    encoded.appendVarint(UInt64(decoded.layouts.count))
+    for layout in decoded.layouts { HistogramCodec.append(layout, to: &encoded) }
+    for rows in HistogramCodec.runs(decoded) {
+        encoded.appendVarint(UInt64(rows.count))
+        HistogramCodec.append(decoded, rows: rows, layouts: decoded.layouts.indices.map { Int64($0) }, to: &encoded)
+    }
+    return try histograms(encoded)
 }
 
 /// Packs and unpacks texts, which must be the same then; what is in one must be found in it.

@@ -6,8 +6,10 @@ func touch(_ batch: MetricBatch) {
     precondition(batch.timesMillis.count == batch.values.count)
     for series in batch.series {
         touchLabels(batch.bytes, series.labels)
-        precondition(Int(series.firstSample) + Int(series.sampleCount) <= batch.sampleCount)
+        precondition(Int(series.firstSample) + Int(series.sampleCount) <= batch.timesMillis.count)
     }
+    precondition(batch.startsMillis.isEmpty || batch.startsMillis.count == batch.timesMillis.count)
+    precondition(batch.histogramSeries.count == batch.histograms.count && batch.histogramSeries.allSatisfy { Int($0) < batch.series.count })
     for exemplar in batch.exemplars {
         precondition(Int(exemplar.series) < batch.series.count)
         touchLabels(batch.bytes, exemplar.labels)
