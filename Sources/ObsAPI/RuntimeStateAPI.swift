@@ -2,6 +2,7 @@ internal import ObsCore
 internal import ObsIngest
 internal import ObsNet
 internal import ObsRules
+internal import ObsStore
 internal import ObsWire
 
 /// What the daemon is doing: targets, rules, alerts, in Prometheus' shapes (contract prometheus.md §3).
@@ -50,24 +51,29 @@ struct RuntimeStateAPI: Sendable {
             })
     }
 
-    /// Metadata of families as their targets last gave it: `{"family":[{"type","help","unit"}]}`.
+    /// Metadata of families as targets and other senders last gave it: `{"family":[{"type","help","unit"}]}`.
     func metadata(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let parameters = request.parameters
         let wanted = parameters["metric"] ?? ""
-        var families: [String: [TargetMetadata]] = [:]
-        for one in services.scrapes.metadata() where wanted.isEmpty || wanted == one.family {
-            let known = families[one.family, default: []].contains { $0.type == one.type && $0.help == one.help && $0.unit == one.unit }
-            if !known { families[one.family, default: []].append(one) }
-        }
-        let limit: Int
-        do throws(ObsError) { limit = try parameters.int("limit") ?? -1 } catch { return responder.send(HTTPResponse(error, .prometheus)) }
-        responder.send(
-            success { writer in
+        services.query(request, responder, .prometheus, timeoutMillis: nil) { context throws(ObsError) in
+            let limit = try parameters.int("limit") ?? -1
+            let limitPerFamily = try parameters.int("limit_per_metric") ?? -1
+            var families: [String: [FamilyText]] = [:]
+            func add(_ family: String, _ text: FamilyText) {
+                guard wanted.isEmpty || wanted == family, !families[family, default: []].contains(text) else { return }
+                families[family, default: []].append(text)
+            }
+            for one in services.scrapes.metadata() { add(one.family, FamilyText(type: one.type, help: one.help, unit: one.unit)) }
+            for (name, entry) in try services.reader.metricFamilies(context: context).sorted {
+                let text = FamilyText(type: entry.type, help: String(decoding: entry.help, as: UTF8.self), unit: String(decoding: entry.unit, as: UTF8.self))
+                add(String(decoding: name, as: UTF8.self), text)
+            }
+            return success { writer in
                 writer.beginObject()
                 for (place, name) in families.keys.sorted().enumerated() where limit < 0 || place < limit {
                     writer.key(name)
                     writer.beginArray()
-                    for one in families[name] ?? [] {
+                    for (number, one) in (families[name] ?? []).enumerated() where limitPerFamily <= 0 || number < limitPerFamily {
                         writer.beginObject()
                         writer.member("type", one.type.word)
                         writer.member("help", one.help)
@@ -77,7 +83,8 @@ struct RuntimeStateAPI: Sendable {
                     writer.endArray()
                 }
                 writer.endObject()
-            })
+            }
+        }
     }
 
     func rules(_ request: HTTPRequest, _ responder: any HTTPResponder) {
@@ -221,4 +228,11 @@ struct RuntimeStateAPI: Sendable {
         let fraction = digits.count > 1 ? "." + digits.dropFirst() : ""
         return "\(value < 0 ? "-" : "")\(digits.prefix(1))\(fraction)e\(power < 0 ? "-" : "+")\(padded(abs(power), 2))"
     }
+}
+
+/// What one sender says of a metric family.
+private struct FamilyText: Equatable {
+    var type: MetricType
+    var help: String
+    var unit: String
 }

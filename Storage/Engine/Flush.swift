@@ -81,6 +81,7 @@ extension MetricHead: FlushableHead {
                 samples(of: Int(ids[labels.number(ordinal)]), range: range, times: &times, values: &values)
                 try add(times, values, to: writer)
             }
+            writer.families = families
             return try writer.finish(labels)
         } catch {
             writer.abandon()

@@ -37,7 +37,10 @@ final class MetricHead {
     private(set) var minTime = Int64.max
     private(set) var maxTime = Int64.min
 
-    var usedBytes: Int { table.usedBytes }
+    /// What the batches say of metric families. A flush keeps it only beside samples: senders repeat it, and samples come with it.
+    private(set) var families = MetricFamilies()
+
+    var usedBytes: Int { table.usedBytes + families.byteSize }
 
     /// Applies a batch: decides sample by sample, the same way at replay.
     /// - Parameters:
@@ -61,6 +64,7 @@ final class MetricHead {
             }
         }
         sampleCount += outcome.accepted
+        if !batch.metadata.isEmpty { families.add(batch) }
         return outcome
     }
 

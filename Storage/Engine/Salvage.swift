@@ -9,6 +9,7 @@
 internal import ObsCore
 internal import ObsDisk
 internal import ObsSegment
+internal import ObsStore
 
 /// What became of a segment in which damage was met.
 enum SalvageOutcome {
@@ -194,6 +195,7 @@ private struct ReadableSeries: ReadableContents {
                 let (times, values, _) = try reader.readableSamples(ordinal)
                 try writer.add(labels: try reader.labels(ordinal), times: times, values: values)
             }
+            writer.families = try ifReadable { () throws(ObsError) in try reader.families() } ?? MetricFamilies()
             return try writer.finish()
         } catch {
             writer.abandon()

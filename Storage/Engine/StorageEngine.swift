@@ -373,6 +373,18 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         return MergedSeriesSet(sources, context: context)
     }
 
+    package func metricFamilies(context: QueryContext) throws(ObsError) -> MetricFamilies {
+        var ofHeads = MetricFamilies()
+        var families = MetricFamilies()
+        for segment in try metrics.snapshot(context.tenant, { ofHeads.add($0.families) }) {
+            try context.check()
+            families.add(try segment.reading { () throws(ObsError) in try segment.reader().families() })
+        }
+        families.add(ofHeads)
+        try context.charge(bytes: families.byteSize)
+        return families
+    }
+
     package func labelSets(
         _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
     ) throws(ObsError) -> [Labels] {

@@ -24,6 +24,9 @@ package protocol Reader: Sendable {
         _ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
     ) throws(ObsError) -> [String]
 
+    /// Type, unit and help of the tenant's metric families, as last said.
+    func metricFamilies(context: QueryContext) throws(ObsError) -> MetricFamilies
+
     /// Feeds log records to the sink, a batch at a time. Batches come newest first for `.backward`, oldest first for `.forward`, but may overlap in time
     /// (streams and segments do): the sink orders what it keeps by (time, arrival). Rows identified by their protocol come once.
     func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError)

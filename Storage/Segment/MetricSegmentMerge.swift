@@ -9,6 +9,7 @@
 package import ObsCore
 package import ObsDisk
 internal import ObsEncoding
+internal import ObsStore
 
 package final class MetricSegmentMerge {
     /// Deleted times of a series, given its canonical labels; nil when nothing is.
@@ -95,6 +96,7 @@ package final class MetricSegmentMerge {
             }
             ranks = []
             gathered.dropUnused()
+            for reader in readers { writer.families.add(try reader.families()) }
             return try writer.finish(gathered)
         } catch {
             writer.abandon()

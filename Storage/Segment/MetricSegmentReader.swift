@@ -44,6 +44,12 @@ package final class MetricSegmentReader: Sendable {
     /// - Parameter ordinals: ascending.
     package func inReach(_ range: ClosedRange<Int64>, of ordinals: [Int]) throws(ObsError) -> [Int] { try table.inReach(range, of: ordinals) }
 
+    /// What is known of metric families; read anew each time.
+    package func families() throws(ObsError) -> MetricFamilies {
+        guard let section = file.footer.sections.first(where: { $0.kind == SectionKind.metadata.rawValue }) else { return MetricFamilies() }
+        return try file.decode(section.place) { (cursor: inout ByteCursor) throws(ObsError) -> MetricFamilies in try MetadataSection.decode(&cursor) }
+    }
+
     package func labels(_ ordinal: Int) throws(ObsError) -> Labels { try table.labels(ordinal, index: index) }
 
     /// Milliseconds of the first and the last sample.

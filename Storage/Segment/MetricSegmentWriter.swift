@@ -2,7 +2,7 @@ package import ObsCore
 package import ObsDisk
 internal import ObsEncoding
 internal import ObsHash
-internal import ObsStore
+package import ObsStore
 
 /// Makes a segment of series. Samples and chunk places go to disk as they come; labels are kept as numbers until `finish`, see `SeriesLabels`.
 ///
@@ -17,6 +17,8 @@ package final class MetricSegmentWriter {
     private var knownTimes = TimeColumnTable()
     /// Of the series in work.
     private var seriesChunks = 0
+    /// What is known of metric families; set before `finish`.
+    package var families = MetricFamilies()
     private var lastLabels: [UInt8] = []
     private var rows: Int64 = 0
     private var minTime = Int64.max
@@ -77,9 +79,10 @@ package final class MetricSegmentWriter {
         var index = LabelIndexWriter(labels: labels, file: file)
         let indexPlace = try index.write()
         let blocks = try file.append(blockIndex())
+        var sections: [(SectionKind, FramePlace)] = [(.labelIndex, indexPlace), (.seriesTable, tablePlace), (.chunkBlocks, blocks)]
+        if !families.isEmpty { sections.append((.metadata, try file.append(MetadataSection.encode(families)))) }
         return try file.finish(
-            minTime: minTime, maxTime: maxTime, rows: rows, names: metricNames(labels), services: [],
-            sections: [(.labelIndex, indexPlace), (.seriesTable, tablePlace), (.chunkBlocks, blocks)])
+            minTime: minTime, maxTime: maxTime, rows: rows, names: metricNames(labels), services: [], sections: sections)
     }
 
     /// Removes what was written.

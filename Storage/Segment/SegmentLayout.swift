@@ -108,6 +108,8 @@ enum SectionKind: UInt64, Sendable {
     case replaced = 6
     /// Traces: filters of all blocks.
     case traceFilters = 7
+    /// Metrics: type, unit and help of metric families.
+    case metadata = 8
 }
 
 /// What the footer says.

@@ -1,5 +1,7 @@
+import ObsCompress
 import ObsCore
 import ObsNet
+import ObsWire
 import XCTest
 
 @testable import ObsAPI
@@ -130,6 +132,21 @@ final class PrometheusAPITests: XCTestCase {
         assertAnswer(api.get("/api/v1/format_query?query=sum(up)by(job)"), 200, #"{"status":"success","data":"sum by (job) (up)"}"#)
         assertAnswer(api.get("/api/v1/query_exemplars?query=up"), 200, #"{"status":"success","data":[]}"#)
         assertAnswer(api.get("/api/v1/metadata"), 200, #"{"status":"success","data":{}}"#)
+        var metadata = ProtobufWriter()
+        for (family, help) in [("size", "old"), ("up", "b"), ("size", "a")] {
+            metadata.message(3) {
+                $0.varint(1, 2)
+                $0.string(2, family)
+                $0.string(4, help)
+                $0.string(5, "bytes")
+            }
+        }
+        let sent = api.send("POST", "/api/v1/write", [("Content-Type", "application/x-protobuf")], body: snappyCompress(metadata.bytes))
+        XCTAssertEqual(sent.status, 204)
+        let size = #""size":[{"type":"gauge","help":"a","unit":"bytes"}]"#
+        assertAnswer(
+            api.get("/api/v1/metadata"), 200, #"{"status":"success","data":{\#(size),"up":[{"type":"gauge","help":"b","unit":"bytes"}]}}"#)
+        for query in ["metric=size", "limit=1"] { assertAnswer(api.get("/api/v1/metadata?\(query)"), 200, #"{"status":"success","data":{\#(size)}}"#) }
         assertAnswer(api.get("/api/v1/targets"), 200, #"{"status":"success","data":{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}}"#)
         assertAnswer(api.get("/api/v1/scrape_pools"), 200, #"{"status":"success","data":{"scrapePools":[]}}"#)
         assertAnswer(api.get("/api/v1/rules"), 200, #"{"status":"success","data":{"groups":[]}}"#)

@@ -5,6 +5,7 @@ package import ObsStore
 package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // all state is inside `state`
     private struct State {
         var series: [Labels: [Int64: Double]] = [:]
+        var families = MetricFamilies()
         var logs: [LogBatch] = []
         var spans: [SpanBatch] = []
         var arrivals: UInt64 = 0
@@ -20,6 +21,7 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
     package func append(_ batch: MetricBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
         var outcome = AppendOutcome()
         state.update { tenants in
+            tenants[origin.tenant, default: State()].families.add(batch)
             for series in batch.series {
                 let labels = batch.labels(of: series)
                 for sample in Int(series.firstSample)..<Int(series.firstSample + series.sampleCount) {
@@ -84,6 +86,8 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
             return first
         }
     }
+
+    package func metricFamilies(context: QueryContext) -> MetricFamilies { tenant(context).families }
 
     package func labelSets(
         _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
