@@ -1,7 +1,10 @@
 #include "obs_re2.h"
+#include <re2/filtered_re2.h>
 #include <re2/re2.h>
 #include <cstring>
 #include <new>
+#include <string>
+#include <vector>
 
 struct obs_re2 {
     re2::RE2 expression;
@@ -46,5 +49,30 @@ extern "C" bool obs_re2_group_name(const obs_re2 *compiled, int index, char *nam
     auto found = names.find(index);
     if (found == names.end() || found->second.size() + 1 > capacity) return false;
     std::memcpy(name, found->second.c_str(), found->second.size() + 1);
+    return true;
+}
+
+extern "C" bool obs_re2_literals(const char *pattern, size_t length, bool case_insensitive, bool dot_newline, int length_min, void *context,
+                                 void (*found)(void *context, const char *literal, size_t length, bool required)) {
+    re2::RE2::Options options;
+    options.set_log_errors(false);
+    options.set_case_sensitive(!case_insensitive);
+    options.set_dot_nl(dot_newline);
+    re2::FilteredRE2 filter(length_min);
+    int id = 0;
+    if (filter.Add(re2::StringPiece(pattern, length), options, &id) != re2::RE2::NoError) return false;
+    std::vector<std::string> literals;
+    filter.Compile(&literals);
+    auto mayMatch = [&](const std::vector<int> &present) {
+        std::vector<int> potentials;
+        filter.AllPotentials(present, &potentials);
+        return !potentials.empty();
+    };
+    if (literals.empty() || mayMatch({})) return false;
+    for (size_t left_out = 0; left_out < literals.size(); left_out++) {
+        std::vector<int> others;
+        for (size_t i = 0; i < literals.size(); i++) if (i != left_out) others.push_back(static_cast<int>(i));
+        found(context, literals[left_out].data(), literals[left_out].size(), !mayMatch(others));
+    }
     return true;
 }

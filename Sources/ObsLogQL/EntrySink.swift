@@ -44,7 +44,6 @@ final class EntrySink: LogSink {
                 let index = rows[direction == .backward ? rows.count - 1 - place : place]
                 let time = batch.timeNanos[index]
                 guard wantedNanos.contains(time) else { continue }
-                guard pipeline.linePasses(UnsafeRawBufferPointer(rebasing: bytes[batch.line[index].range])) else { continue }
                 row.load(batch, index, bytes: bytes, withLabels: needsLabels)
                 guard pipeline.process(row) else { continue }
                 let stream: Labels

@@ -58,7 +58,8 @@ package final class LogQLEngine: Sendable {
         let kept = intervalNanos > 0 ? Int.max : limit
         let sink = EntrySink(pipeline, range: startNanos..<endNanos, limit: kept, direction: direction, context: context)
         let selection = LogSelection(
-            matchers: query.matchers, startNanos: startNanos, endNanos: endNanos, direction: direction, lineContains: pipeline.lineContains)
+            matchers: query.matchers, startNanos: startNanos, endNanos: endNanos, direction: direction, lines: pipeline.storedLineFilters,
+            limit: kept == .max ? nil : kept)
         try reader.scanLogs(selection, context: context, into: sink)
         return sink.streams(limit: limit, intervalNanos: intervalNanos)
     }

@@ -45,7 +45,7 @@ struct MetricEvaluator {
         let sink = SampleSink(range, pipeline, grouping: grouping, grid: grid, context: context)
         let selection = LogSelection(
             matchers: range.query.matchers, startNanos: sink.wantedNanos.lowerBound, endNanos: sink.wantedNanos.upperBound, direction: .forward,
-            lineContains: pipeline.lineContains)
+            lines: pipeline.storedLineFilters, columns: sink.columnsWanted)
         try reader.scanLogs(selection, context: context, into: sink)
         return try sink.columns()
     }

@@ -10,10 +10,10 @@ protocol Stage: Sendable {
 /// The stages of a query, compiled.
 struct Pipeline: Sendable {
     /// Line filters before any other stage: they run on the raw bytes, before a label is made.
-    private(set) var lineFilters: [LineFilterStage] = []
+    private(set) var lineFilters: [LineFilter] = []
     private(set) var stages: [any Stage] = []
-    /// Bytes every wanted line contains as it was stored: what the scan may skip by.
-    private(set) var lineContains: [[UInt8]] = []
+    /// All filters on lines as they were stored, also those behind other stages: what the scan applies.
+    private(set) var storedLineFilters: [LineFilter] = []
 
     /// - Throws: `.badInput` for patterns, expressions and templates that cannot be compiled.
     init(_ expressions: [StageExpression]) throws(ObsError) {
@@ -21,8 +21,8 @@ struct Pipeline: Sendable {
         for expression in expressions {
             if case .lineFilter(let filter) = expression {
                 let stage = try LineFilterStage(filter)
-                if lineIsRaw { lineContains += stage.required }
-                if stages.isEmpty { lineFilters.append(stage) } else { stages.append(stage) }
+                if lineIsRaw { storedLineFilters.append(stage.filter) }
+                if stages.isEmpty { lineFilters.append(stage.filter) } else { stages.append(stage) }
                 continue
             }
             switch expression {

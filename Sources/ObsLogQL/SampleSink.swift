@@ -59,6 +59,14 @@ final class SampleSink: LogSink {
 
     let wantedNanos: Range<Int64>
 
+    /// What it looks at.
+    var columnsWanted: LogColumns {
+        if !pipeline.stages.isEmpty { return .all }
+        var wanted: LogColumns = needsLabels ? .all : []
+        wanted.remove(.line)
+        return measuresBytes ? wanted.union(.line) : wanted
+    }
+
     init(_ range: RangeAggregation, _ pipeline: Pipeline, grouping: Grouping?, grid: StepGrid, context: QueryContext) {
         self.range = range
         self.pipeline = pipeline
@@ -94,7 +102,7 @@ final class SampleSink: LogSink {
         let time = batch.timeNanos[index]
         guard wantedNanos.contains(time) else { return }
         let steps = grid.steps(holding: time + range.offsetNanos, rangeNanos: range.rangeNanos)
-        guard !steps.isEmpty, pipeline.linePasses(UnsafeRawBufferPointer(rebasing: bytes[batch.line[index].range])) else { return }
+        guard !steps.isEmpty else { return }
         row.load(batch, index, bytes: bytes, withLabels: needsLabels)
         guard pipeline.process(row) else { return }
         if row.hasError { throw pipelineError() }

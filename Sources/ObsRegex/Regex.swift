@@ -7,6 +7,8 @@ package import ObsCore
 package final class Regex: @unchecked Sendable {  // RE2 objects are immutable and documented as thread-safe
     private let compiled: OpaquePointer
     package let pattern: String
+    let isCaseInsensitive: Bool
+    let dotMatchesNewline: Bool
 
     /// - Parameters:
     ///   - dotMatchesNewline: Prometheus' matchers let `.` match a newline; Loki's line filters do too.
@@ -26,6 +28,8 @@ package final class Regex: @unchecked Sendable {  // RE2 objects are immutable a
         }
         self.compiled = compiled
         self.pattern = pattern
+        isCaseInsensitive = caseInsensitive
+        self.dotMatchesNewline = dotMatchesNewline
     }
 
     deinit { obs_re2_free(compiled) }

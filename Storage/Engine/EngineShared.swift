@@ -14,6 +14,7 @@ final class EngineShared: Sendable {
     let tombstones: Tombstones
     /// Decoded blocks of all open segments.
     let cache: BlockCache
+    let workers: ScanWorkers
     /// Keys the hashes of label sets.
     let secret: UInt64
     /// The limits of each configuration the log knows.
@@ -33,6 +34,7 @@ final class EngineShared: Sendable {
         let cache = BlockCache(bytesMax: configuration.cacheBytesMax, account: configuration.limits.memory.cache)
         configuration.limits.memory.onPressure { [weak cache] in cache?.removeAll() }
         self.cache = cache
+        workers = ScanWorkers(threads: configuration.maintainsItself ? ScanWorkers.threadsDefault : 0)
         self.secret = secret
         self.epochs = epochs
         if epochs.wasDamaged { gate.countQuarantined() }

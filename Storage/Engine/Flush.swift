@@ -102,7 +102,7 @@ extension MetricHead: FlushableHead {
 
 extension LogHead: FlushableHead {
     static func openSegment(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache) throws(ObsError) -> LogSegmentReader {
-        try LogSegmentReader.open(fileSystem, path)
+        try LogSegmentReader.open(fileSystem, path, cache: cache)
     }
 
     func partitions(_ sizes: PartitionSizes) -> [ClosedRange<Int>] {

@@ -1,8 +1,8 @@
 // The visit of log sources in time order. Work is a heap of sources by their newest (backward) or oldest (forward) time: head batches, segments and, once a
 // segment is opened, its blocks. A source is read only when its turn comes, so that a sink that has its fill never opens what lies beyond.
 
-internal import Glibc
 internal import ObsCore
+internal import ObsEncoding
 internal import ObsSegment
 internal import ObsStore
 
@@ -20,7 +20,7 @@ struct LogScan {
     private enum Source {
         case batch(HeadBatch<LogBatch>, head: Int)
         case segment(LogSegment)
-        case block(LogSegment, LogSegmentReader, Int, streams: Int)
+        case block(LogSegment, LogBlockView, matching: ArraySlice<Bool>, segment: Int)
     }
 
     private struct Work {
@@ -32,18 +32,23 @@ struct LogScan {
     let selection: LogSelection
     let context: QueryContext
     let sink: any LogSink
+    private let workers: ScanWorkers
     private var heap: [Work] = []
     private var zones = OverlapZones([])
     private var seen = SeenRows()
     /// Per head generation: whether each stream satisfies the matchers.
     private var headStreams: [[Bool]] = []
-    /// Per opened segment: the same, and what of it is deleted.
-    private var segmentStreams: [(matching: [Bool], mask: DeletedRows)] = []
+    /// Per opened segment: what of it is deleted.
+    private var masks: [DeletedRows] = []
     private var deletions = Deletions()
+    /// Blocks read at a time: more while the sink goes on wanting them.
+    private var window = 1
+    private static let windowMax = 32
 
-    init(_ selection: LogSelection, context: QueryContext, sink: any LogSink) {
+    init(_ selection: LogSelection, context: QueryContext, workers: ScanWorkers, sink: any LogSink) {
         self.selection = selection
         self.context = context
+        self.workers = workers
         self.sink = sink
     }
 
@@ -57,8 +62,7 @@ struct LogScan {
             switch work.source {
             case .batch(let entry, let head): try visit(entry, streams: headStreams[head])
             case .segment(let segment): try open(segment)
-            case .block(let segment, let reader, let block, let streams):
-                try visit(segment, reader, block, streams: segmentStreams[streams].matching, mask: segmentStreams[streams].mask)
+            case .block: try visit(blocks(from: work))
             }
         }
     }
@@ -83,9 +87,16 @@ struct LogScan {
         zones = OverlapZones(ranges)
     }
 
-    private func isWanted(_ first: Int64, _ last: Int64) -> Bool {
+    /// Times that both the selection and the sink want.
+    private var wantedNanos: Range<Int64> {
         let wanted = sink.wantedNanos
-        return first < min(wanted.upperBound, selection.endNanos) && last >= max(wanted.lowerBound, selection.startNanos)
+        let first = max(wanted.lowerBound, selection.startNanos)
+        return first..<max(first, min(wanted.upperBound, selection.endNanos))
+    }
+
+    private func isWanted(_ first: Int64, _ last: Int64) -> Bool {
+        let wanted = wantedNanos
+        return first < wanted.upperBound && last >= wanted.lowerBound
     }
 
     private mutating func open(_ segment: LogSegment) throws(ObsError) {
@@ -93,53 +104,132 @@ struct LogScan {
         context.count(segments: 1)
         let matching = reader.streams.map { selection.matchers.match($0) }
         guard matching.contains(true) else { return }
-        segmentStreams.append((matching, deletions.mask(of: segment.info)))
-        for (index, block) in reader.blocks.enumerated() where matching[block.firstStream...block.lastStream].contains(true) {
-            push(Work(first: block.minNanos, last: block.maxNanos, source: .block(segment, reader, index, streams: segmentStreams.count - 1)))
+        masks.append(deletions.mask(of: segment.info))
+        for (number, info) in reader.blocks.enumerated() where matching[info.firstStream...info.lastStream].contains(true) {
+            let source = Source.block(segment, reader.block(number), matching: matching[info.firstStream...info.lastStream], segment: masks.count - 1)
+            push(Work(first: info.minNanos, last: info.maxNanos, source: source))
         }
     }
+
+    // MARK: Heads
 
     private mutating func visit(_ entry: HeadBatch<LogBatch>, streams: [Bool]) throws(ObsError) {
         let batch = entry.batch
         let past = DeletedRows(expiry: deletions.expiry.concerning(entry.minTime))
         let hidden = past.isEmpty ? [] : batch.streams.indices.map { past.rows(batch.labels(ofStream: UInt32($0))) }
-        try feed(batch, matching: entry.streamIDs.map { streams[Int($0)] }, hidden: hidden)
-    }
-
-    private mutating func visit(_ segment: LogSegment, _ reader: LogSegmentReader, _ block: Int, streams: [Bool], mask: DeletedRows) throws(ObsError) {
-        let batch = try segment.reading { () throws(ObsError) in try reader.read(block: block) }
-        context.count(blocks: 1, bytesRead: reader.blocks[block].bytes)
-        try context.charge(bytes: batch.byteSize)
-        defer { context.release(bytes: batch.byteSize) }
-        // A block's stream table may be the segment's or its own: match what it has.
-        let matching =
-            batch.streams.count == streams.count ? streams : batch.streams.indices.map { selection.matchers.match(batch.labels(ofStream: UInt32($0))) }
-        let hidden = mask.isEmpty ? [] : batch.streams.indices.map { mask.rows(batch.labels(ofStream: UInt32($0))) }
-        try feed(batch, matching: matching, hidden: hidden)
-    }
-
-    /// - Parameter hidden: for each of the batch's streams; empty when nothing is.
-    private mutating func feed(_ batch: LogBatch, matching: [Bool], hidden: [HiddenRows]) throws(ObsError) {
-        let wanted = sink.wantedNanos
-        let first = max(wanted.lowerBound, selection.startNanos)
-        let end = min(wanted.upperBound, selection.endNanos)
-        var rows: [Int] = []
-        batch.bytes.withUnsafeBytes { bytes in
-            for row in 0..<batch.count {
+        let matching = entry.streamIDs.map { streams[Int($0)] }
+        let wanted = wantedNanos
+        let rows = batch.bytes.withUnsafeBytes { bytes in
+            (0..<batch.count).filter { row in
                 let time = batch.timeNanos[row]
-                guard time >= first, time < end, matching[Int(batch.stream[row])], containsAll(bytes, batch.line[row]) else { continue }
-                if !hidden.isEmpty, hidden[Int(batch.stream[row])].contains(time, line: batch.line[row], in: bytes) { continue }
-                if batch.flags[row].contains(.identified), zones.contains(time), !seen.insert(RowIdentity.log(batch, row: row, bytes: bytes)) { continue }
-                rows.append(row)
+                guard wanted.contains(time), matching[Int(batch.stream[row])] else { return false }
+                let line = UnsafeRawBufferPointer(rebasing: bytes[batch.line[row].range])
+                guard selection.lines.allSatisfy({ $0.passes(line) }) else { return false }
+                return hidden.isEmpty || !hidden[Int(batch.stream[row])].contains(time, line: batch.line[row], in: bytes)
             }
         }
         context.count(rows: batch.count)
-        if !rows.isEmpty { try sink.consume(batch, rows: rows) }
+        try feed(batch, rows: rows)
     }
 
-    private func containsAll(_ bytes: UnsafeRawBufferPointer, _ line: ByteRange) -> Bool {
-        for needle in selection.lineContains where !contains(UnsafeRawBufferPointer(rebasing: bytes[line.range]), needle) { return false }
-        return true
+    // MARK: Blocks
+
+    /// A block, and those that come next, as far as they are known.
+    private mutating func blocks(from first: Work) -> [Work] {
+        var run = [first]
+        while run.count < window, let next = heap.first, case .block = next.source {
+            _ = pop()
+            if isWanted(next.first, next.last) { run.append(next) }
+        }
+        window = min(window * 2, Self.windowMax)
+        return run
+    }
+
+    /// A block's rows that are wanted, and the first portion of them, read.
+    private struct Portion: Sendable {
+        var block: LogBlockView
+        var segment: LogSegment
+        var rest: RowSet
+        var batch: LogBatch?
+    }
+
+    private mutating func visit(_ run: [Work]) throws(ObsError) {
+        let (selection, context, masks, wanted) = (selection, context, masks, wantedNanos)
+        let needed = run.map { neededColumns($0.first, $0.last) }
+        let portions = try workers.map(run.count) { index throws(ObsError) -> Portion in
+            try context.check()
+            guard case .block(let segment, let block, let matching, let number) = run[index].source else { throw ObsError(.internalError, "no block") }
+            let hidden = masks[number].isEmpty ? [] : block.streams.map { masks[number].rows($0) }
+            return try segment.reading { () throws(ObsError) in
+                let rows = try selection.rows(of: block, matching: matching, times: wanted, hidden: hidden)
+                context.count(blocks: 1, bytesRead: block.info.bytes, rows: block.rows)
+                return try Self.next(Portion(block: block, segment: segment, rest: rows), selection, needed[index], context)
+            }
+        }
+        for (index, portion) in portions.enumerated() {
+            var portion = portion
+            while let batch = portion.batch {
+                defer { context.release(bytes: batch.byteSize) }
+                try feed(batch, rows: Array(0..<batch.count))
+                if portion.rest.isEmpty { break }
+                try context.check()
+                let wanted = wantedNanos
+                guard portion.block.info.minNanos < wanted.upperBound, portion.block.info.maxNanos >= wanted.lowerBound else { break }
+                portion = try portion.segment.reading { () throws(ObsError) in
+                    let times = try portion.block.times()
+                    for row in portion.rest.rows where !wanted.contains(times[row]) { portion.rest.remove(row) }
+                    return try Self.next(portion, selection, needed[index], context)
+                }
+            }
+        }
+    }
+
+    /// Reads the next rows of a portion's rest.
+    private static func next(
+        _ portion: Portion, _ selection: LogSelection, _ columns: LogColumns, _ context: QueryContext
+    ) throws(ObsError) -> Portion {
+        var portion = portion
+        portion.batch = nil
+        if portion.rest.isEmpty { return portion }
+        let rows = try best(portion, selection)
+        portion.rest.subtract(rows)
+        let batch = try portion.block.batch(of: rows, columns: columns)
+        try context.charge(bytes: batch.byteSize)
+        portion.batch = batch
+        return portion
+    }
+
+    /// As many rows as the sink means to keep, of those at the wanted end.
+    private static func best(_ portion: Portion, _ selection: LogSelection) throws(ObsError) -> RowSet {
+        guard let limit = selection.limit, portion.rest.population > max(limit, 1) else { return portion.rest }
+        let times = try portion.block.times()
+        var numbers = portion.rest.rows
+        if portion.block.streams.count > 1 { numbers.sort { (times[$0], $0) < (times[$1], $1) } }
+        var rows = RowSet(count: portion.rest.count)
+        for row in selection.direction == .backward ? numbers.suffix(max(limit, 1)) : numbers.prefix(max(limit, 1)) { rows.insert(row) }
+        return rows
+    }
+
+    /// What is read of rows of those times: what makes a row the same as another, where there may be two.
+    private func neededColumns(_ first: Int64, _ last: Int64) -> LogColumns {
+        zones.overlaps(first...last) ? selection.columns.union([.line, .attributes, .identifiers]) : selection.columns
+    }
+
+    /// Hands rows out that satisfy everything, those that came twice once.
+    private mutating func feed(_ batch: LogBatch, rows: [Int]) throws(ObsError) {
+        var kept: [Int] = []
+        kept.reserveCapacity(rows.count)
+        batch.bytes.withUnsafeBytes { bytes in
+            for row in rows {
+                if batch.flags[row].contains(.identified), zones.contains(batch.timeNanos[row]),
+                    !seen.insert(RowIdentity.log(batch, row: row, bytes: bytes))
+                {
+                    continue
+                }
+                kept.append(row)
+            }
+        }
+        if !kept.isEmpty { try sink.consume(batch, rows: kept) }
     }
 
     // MARK: The heap
@@ -167,21 +257,5 @@ struct LogScan {
             heap.swapAt(at, least)
             at = least
         }
-    }
-}
-
-/// Whether `needle` occurs in `text`. Candidates by memchr on the first byte, which the C library scans 32 bytes at a time.
-func contains(_ text: UnsafeRawBufferPointer, _ needle: [UInt8]) -> Bool {
-    guard let first = needle.first else { return true }
-    guard needle.count <= text.count, let base = text.baseAddress else { return false }
-    return needle.withUnsafeBytes { wanted in
-        guard let pattern = wanted.baseAddress else { return true }
-        var at = base
-        let last = base + (text.count - needle.count)
-        while at <= last, let found = memchr(at, Int32(first), last - at + 1) {
-            if memcmp(found, pattern, needle.count) == 0 { return true }
-            at = UnsafeRawPointer(found) + 1
-        }
-        return false
     }
 }

@@ -309,6 +309,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         metrics.closeLog()
         logs.closeLog()
         traces.closeLog()
+        shared.workers.stop()
         lock.release()
     }
 
@@ -432,8 +433,15 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         var sources = LogSources()
         sources.deletions = shared.tombstones.deletions(context.tenant, .logs)
         sources.segments = try logs.snapshot(context.tenant) { sources.heads.append(($0.batches, $0.streams, $0.streams.count)) }
-        var scan = LogScan(selection, context: context, sink: sink)
+        var scan = LogScan(selection, context: context, workers: shared.workers, sink: sink)
         try scan.run(sources)
+    }
+
+    package func countLogs(_ selection: LogSelection, grid: LogCountGrid, context: QueryContext) throws(ObsError) -> [LogCounts] {
+        var sources = LogSources()
+        sources.deletions = shared.tombstones.deletions(context.tenant, .logs)
+        sources.segments = try logs.snapshot(context.tenant) { sources.heads.append(($0.batches, $0.streams, $0.streams.count)) }
+        return try LogCount(selection, grid: grid, context: context, workers: shared.workers).run(sources)
     }
 
     package func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError) {

@@ -31,6 +31,10 @@ package protocol Reader: Sendable {
     /// (streams and segments do): the sink orders what it keeps by (time, arrival). Rows identified by their protocol come once.
     func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError)
 
+    /// Counts the log records of a selection, stream by stream and in the buckets of a grid, in label order; streams without any are left out. Where nothing else
+    /// is asked of rows than their stream and a bucket holds their whole block, none is read. `direction`, `columns` and `limit` do not matter.
+    func countLogs(_ selection: LogSelection, grid: LogCountGrid, context: QueryContext) throws(ObsError) -> [LogCounts]
+
     /// Feeds spans to the sink, a batch at a time, in no particular order; equal spans come once.
     func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError)
 }
@@ -81,34 +85,6 @@ extension SeriesSet {
         samples.append(timesMillis: series.timesMillis, values: series.values)
         return SeriesSummary(labels: series.labels, samples: samples)
     }
-}
-
-package struct LogSelection: Sendable {
-    package enum Direction: Sendable { case forward, backward }
-
-    /// All must hold on the stream labels.
-    package var matchers: [LabelMatcher]
-    package var startNanos: Int64
-    /// Exclusive.
-    package var endNanos: Int64
-    package var direction: Direction
-    /// Bytes that a wanted line must contain, all of them: what a line filter lets the scan skip by. The sink still filters exactly.
-    package var lineContains: [[UInt8]]
-
-    package init(matchers: [LabelMatcher], startNanos: Int64, endNanos: Int64, direction: Direction = .backward, lineContains: [[UInt8]] = []) {
-        self.matchers = matchers
-        self.startNanos = startNanos
-        self.endNanos = endNanos
-        self.direction = direction
-        self.lineContains = lineContains
-    }
-}
-
-package protocol LogSink: AnyObject {
-    /// Times still wanted. A sink that has its fill narrows it, and blocks outside are not read.
-    var wantedNanos: Range<Int64> { get }
-    /// `rows` are indices into the batch's row columns, all satisfying the selection, in ascending order.
-    func consume(_ batch: LogBatch, rows: [Int]) throws(ObsError)
 }
 
 package struct SpanSelection: Sendable {

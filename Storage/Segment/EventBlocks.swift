@@ -112,12 +112,29 @@ struct EventBlockWriter {
     }
 
     /// Texts whose default is empty.
-    /// - Parameter times: of the rows; the reader has the same.
+    /// - Parameters:
+    ///   - times: of the rows; the reader has the same.
+    ///   - filter: becomes what says which bytes are in none of them, a column to be written by itself.
+    mutating func texts(
+        _ ranges: [ByteRange], of bytes: [UInt8], as content: TextColumn.Content, times: [Int64] = [], filter: inout [UInt8]
+    ) throws(ObsError) {
+        if ranges.allSatisfy(\.isEmpty) { return skipColumn() }
+        var column = [TextColumn.tag]
+        bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, times: times, level: file.level, to: &column, filter: &filter) }
+        try packed(column)
+    }
+
     mutating func texts(_ ranges: [ByteRange], of bytes: [UInt8], as content: TextColumn.Content, times: [Int64] = []) throws(ObsError) {
         if ranges.allSatisfy(\.isEmpty) { return skipColumn() }
         var column = [TextColumn.tag]
         bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, times: times, level: file.level, to: &column) }
-        let place = try file.append(column, isPacked: true)
+        try packed(column)
+    }
+
+    /// Bytes that compress no more; no frame for none.
+    mutating func packed(_ content: [UInt8]) throws(ObsError) {
+        if content.isEmpty { return skipColumn() }
+        let place = try file.append(content, isPacked: true)
         if offset == 0 { offset = place.offset }
         lengths.append(place.length)
     }

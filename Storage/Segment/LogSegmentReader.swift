@@ -1,20 +1,7 @@
 package import ObsCore
 package import ObsDisk
 internal import ObsEncoding
-
-/// Columns a reader of log blocks wants; what is not read comes as defaults. Stream, time, flags and arrival are always read.
-package struct LogColumns: OptionSet, Sendable {
-    package let rawValue: UInt16
-    package init(rawValue: UInt16) { self.rawValue = rawValue }
-    package static let severity = LogColumns(rawValue: 1)
-    package static let line = LogColumns(rawValue: 2)
-    package static let attributes = LogColumns(rawValue: 4)
-    /// Trace and span id.
-    package static let identifiers = LogColumns(rawValue: 8)
-    package static let resource = LogColumns(rawValue: 16)
-    package static let scope = LogColumns(rawValue: 32)
-    package static let all: LogColumns = [.severity, .line, .attributes, .identifiers, .resource, .scope]
-}
+package import ObsStore
 
 package struct LogBlockInfo: Sendable {
     package var rows: Int
@@ -26,7 +13,63 @@ package struct LogBlockInfo: Sendable {
     /// On disk.
     package var bytes: Int { places.bytes }
     package var isBig: Bool { places.isBig(rows: rows, streams: lastStream - firstStream + 1) }
+    /// Nil in segments of version 1 and 2.
+    package var counts: LogBlockCounts?
     var places: EventBlockPlaces
+}
+
+/// How many of a block's rows are of each stream, and of each severity: what is counted without reading the block.
+package struct LogBlockCounts: Sendable, Equatable {
+    /// From the block's first stream on.
+    package var streams: [UInt32]
+    /// Those that occur, ascending.
+    package var severities: [(severity: UInt8, rows: UInt32)]
+
+    package static func == (a: LogBlockCounts, b: LogBlockCounts) -> Bool {
+        a.streams == b.streams && a.severities.elementsEqual(b.severities) { $0 == $1 }
+    }
+
+    /// - Parameters:
+    ///   - stream: of each row, ascending, at least one.
+    ///   - severity: of each row.
+    init(stream: [UInt32], severity: [UInt8]) {
+        let first = stream[0]
+        streams = [UInt32](repeating: 0, count: Int(stream[stream.count - 1] - first) + 1)
+        for number in stream { streams[Int(number - first)] += 1 }
+        var rows = [UInt32](repeating: 0, count: 256)
+        for value in severity { rows[Int(value)] += 1 }
+        severities = rows.indices.filter { rows[$0] > 0 }.map { (UInt8($0), rows[$0]) }
+    }
+
+    /// `varint rows × (streams - 1)`, the last stream's are the rest, `varint severities · (severity u8 · varint rows) × severities`.
+    func append(to bytes: inout [UInt8]) {
+        for rows in streams.dropLast() { bytes.appendVarint(UInt64(rows)) }
+        bytes.appendVarint(UInt64(severities.count))
+        for (severity, rows) in severities {
+            bytes.append(severity)
+            bytes.appendVarint(UInt64(rows))
+        }
+    }
+
+    init(_ cursor: inout ByteCursor, streams count: Int, rows: Int) throws(ObsError) {
+        var rest = rows
+        streams = []
+        for _ in 1..<max(count, 1) {
+            let part = try cursor.count(max: rest)
+            streams.append(UInt32(part))
+            rest -= part
+        }
+        streams.append(UInt32(rest))
+        severities = []
+        rest = rows
+        for _ in 0..<(try cursor.count(max: 256)) {
+            let severity = try cursor.u8()
+            let part = try cursor.count(max: rest)
+            severities.append((severity, UInt32(part)))
+            rest -= part
+        }
+        guard rest == 0 else { throw ObsError(.corrupt, "\(rest) rows of no severity") }
+    }
 }
 
 /// A segment of log records open for reading. Safe from several threads.
@@ -38,8 +81,17 @@ package final class LogSegmentReader: Sendable {
     private let file: SegmentFile
 
     /// Reads the footer, the streams and the block index.
-    package static func open(_ fileSystem: any FileSystem, _ path: String) throws(ObsError) -> LogSegmentReader {
-        try LogSegmentReader(try SegmentFile(fileSystem, path, cache: BlockCache(bytesMax: 0), expecting: .logs))
+    /// - Parameter cache: for what searches open of blocks; the engine's is shared by all readers.
+    package static func open(_ fileSystem: any FileSystem, _ path: String, cache: BlockCache = BlockCache(bytesMax: 1 << 20)) throws(ObsError)
+        -> LogSegmentReader
+    {
+        try LogSegmentReader(try SegmentFile(fileSystem, path, cache: cache, expecting: .logs))
+    }
+
+    /// A block to be searched.
+    package func block(_ number: Int) -> LogBlockView {
+        let info = blocks[number]
+        return LogBlockView(info, streams: streams[info.firstStream...info.lastStream], of: file)
     }
 
     private init(_ file: SegmentFile) throws(ObsError) {
@@ -52,21 +104,32 @@ package final class LogSegmentReader: Sendable {
         let place = try file.footer.place(.eventBlocks)
         blocks = try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> [LogBlockInfo] in
             var blocks: [LogBlockInfo] = []
-            for _ in 0..<(try cursor.count(max: cursor.remaining)) { blocks.append(try Self.block(&cursor, streams: streams.count, end: place.offset)) }
+            for _ in 0..<(try cursor.count(max: cursor.remaining)) {
+                blocks.append(try Self.block(&cursor, version: file.version, streams: streams.count, end: place.offset))
+            }
             return blocks
         }
         self.streams = streams
     }
 
-    private static func block(_ cursor: inout ByteCursor, streams: Int, end: Int) throws(ObsError) -> LogBlockInfo {
+    private static func block(_ cursor: inout ByteCursor, version: Int, streams: Int, end: Int) throws(ObsError) -> LogBlockInfo {
         let rows = try cursor.count(max: SegmentLimits.blockRowsReadMax)
         let low = try cursor.zigzag()
         let high = try cursor.zigzag()
         let first = try cursor.count(max: streams)
         let last = try cursor.count(max: streams)
         guard rows > 0, low <= high, first <= last, last < streams else { throw ObsError(.corrupt, "log block of no rows or streams") }
-        return LogBlockInfo(
-            rows: rows, minNanos: low, maxNanos: high, firstStream: first, lastStream: last, places: try EventBlockPlaces(&cursor, end: end))
+        let places = try EventBlockPlaces(&cursor, end: end)
+        let counts = version < 3 ? nil : try LogBlockCounts(&cursor, streams: last - first + 1, rows: rows)
+        return LogBlockInfo(rows: rows, minNanos: low, maxNanos: high, firstStream: first, lastStream: last, counts: counts, places: places)
+    }
+
+    /// Rows by stream and severity, from the block index, or counted where it does not say.
+    package func counts(block number: Int) throws(ObsError) -> LogBlockCounts {
+        if let counts = blocks[number].counts { return counts }
+        let reader = EventBlockReader(file: file, places: blocks[number].places, rows: blocks[number].rows)
+        return LogBlockCounts(
+            stream: try readKeys(block: number).stream, severity: try reader.integers(LogColumn.severity.rawValue, as: UInt8.self))
     }
 
     /// A block as a batch, rows in (stream labels, time, arrival) order. Its `streams` are those of the block.
@@ -101,7 +164,7 @@ package final class LogSegmentReader: Sendable {
         let rows = info.rows
         for column in LogColumn.allCases {
             switch column {
-            case .time, .stream, .flags, .arrival: break
+            case .time, .stream, .flags, .arrival, .lineFilter: break
             case .severity:
                 batch.severity = columns.contains(.severity) ? try reader.integers(column.rawValue, as: UInt8.self) : .init(repeating: 0, count: rows)
             case .line:

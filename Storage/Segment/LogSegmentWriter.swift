@@ -4,7 +4,7 @@ internal import ObsEncoding
 
 /// Columns of a log block. Raw values are positions on disk: only append.
 enum LogColumn: Int, CaseIterable {
-    case time = 0, stream, severity, line, attributes, traceID, spanID, resource, scope, flags, arrival
+    case time = 0, stream, severity, line, attributes, traceID, spanID, resource, scope, flags, arrival, lineFilter
 }
 
 /// Makes a segment of log records. Rows come ordered by (stream labels, time, arrival): where one does not, a block ends, so that it holds within each block.
@@ -83,6 +83,7 @@ package final class LogSegmentWriter {
         precondition(first[first.count - 1] - first[0] == first.count - 1, "BUG: a block copied where others' streams are between its own")
         info.firstStream = first[0]
         info.lastStream = first[first.count - 1]
+        info.counts = try reader.counts(block: number)
         info.places = EventBlockPlaces(offset: frames.bytes.isEmpty ? 0 : try file.append(frames).offset, lengths: info.places.lengths)
         note(info)
     }
@@ -157,7 +158,7 @@ package final class LogSegmentWriter {
         note(
             LogBlockInfo(
                 rows: block.count, minNanos: low, maxNanos: high, firstStream: Int(block.stream[0]), lastStream: Int(block.stream[block.count - 1]),
-                places: try writeColumns()))
+                counts: LogBlockCounts(stream: block.stream, severity: block.severity), places: try writeColumns()))
         block = LogBatch()
         resources = BlockTable()
         scopes = BlockTable()
@@ -178,16 +179,18 @@ package final class LogSegmentWriter {
         index.appendVarint(UInt64(info.firstStream))
         index.appendVarint(UInt64(info.lastStream))
         info.places.append(to: &index)
+        info.counts?.append(to: &index)
     }
 
     private func writeColumns() throws(ObsError) -> EventBlockPlaces {
         var writer = EventBlockWriter(file)
+        var lineFilter: [UInt8] = []
         for column in LogColumn.allCases {
             switch column {
             case .time: try writer.integers(block.timeNanos)
             case .stream: try writer.integers(block.stream)
             case .severity: try writer.integers(block.severity)
-            case .line: try writer.texts(block.line, of: block.bytes, as: .lines, times: block.timeNanos)
+            case .line: try writer.texts(block.line, of: block.bytes, as: .lines, times: block.timeNanos, filter: &lineFilter)
             case .attributes: try writer.texts(block.attributes, of: block.bytes, as: .attributes, times: block.timeNanos)
             case .traceID: try writer.traceIDs(block.traceID)
             case .spanID: try writer.integers(block.spanID)
@@ -195,6 +198,7 @@ package final class LogSegmentWriter {
             case .scope: try writer.table([scopes.ranges], of: block.bytes, rows: block.scope)
             case .flags: try writer.integers(block.flags.map(\.rawValue))
             case .arrival: try writer.integers(block.arrival)
+            case .lineFilter: try writer.packed(lineFilter)
             }
         }
         return writer.places

@@ -46,6 +46,7 @@ enum SegmentLayout {
     /// The newest version, which is written, and read with all before. 2: posting lists of metrics may be Roaring sets, lines and attributes are texts.
     /// 3: chunks of metrics have statistics, numbers in texts may be parts of the row's time.
     /// Blocks of events may overlap in time, spans lie by time and their trace filters together.
+    /// The index of log blocks counts rows by stream and severity, and says what is in no line.
     static let version: UInt16 = 3
 
     private static let magic: [UInt8] = Array("OBSSEG".utf8)

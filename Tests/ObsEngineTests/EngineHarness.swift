@@ -81,7 +81,7 @@ class EngineTestCase: XCTestCase {
     ) throws -> LogCollector {
         let sink = LogCollector()
         let selection = LogSelection(
-            matchers: matchers, startNanos: range.lowerBound, endNanos: range.upperBound, direction: direction, lineContains: contains.map { Array($0.utf8) })
+            matchers: matchers, startNanos: range.lowerBound, endNanos: range.upperBound, direction: direction, lines: contains.map { LineFilter(contains: $0) })
         try engine.scanLogs(selection, context: context(tenant), into: sink)
         return sink
     }

@@ -1,6 +1,7 @@
 import ObsCore
 import ObsDisk
 import ObsSegment
+import ObsStore
 import XCTest
 
 final class LogSegmentTests: XCTestCase {

@@ -122,17 +122,23 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
     }
 
     package func scanLogs(_ selection: LogSelection, context: QueryContext, into sink: any LogSink) throws(ObsError) {
-        let batches = tenant(context).logs
-        for batch in selection.direction == .backward ? batches.reversed() : batches {
+        for batch in selection.direction == .backward ? tenant(context).logs.reversed() : tenant(context).logs {
             try context.check()
             let wanted = sink.wantedNanos
-            let rows = (0..<batch.count).filter { row in
-                let time = batch.timeNanos[row]
-                return time >= selection.startNanos && time < selection.endNanos && wanted.contains(time)
-                    && selection.matchers.match(batch.labels(ofStream: batch.stream[row]))
-            }
+            let rows = selection.rows(of: batch).filter { wanted.contains(batch.timeNanos[$0]) }
             if !rows.isEmpty { try sink.consume(batch, rows: rows) }
         }
+    }
+
+    package func countLogs(_ selection: LogSelection, grid: LogCountGrid, context: QueryContext) throws(ObsError) -> [LogCounts] {
+        var counts: [Labels: [Int]] = [:]
+        for batch in tenant(context).logs {
+            for row in selection.rows(of: batch) {
+                guard let bucket = grid.bucket(batch.timeNanos[row]) else { continue }
+                counts[batch.labels(ofStream: batch.stream[row]), default: Array(repeating: 0, count: grid.count)][bucket] += 1
+            }
+        }
+        return counts.sorted { $0.key < $1.key }.map { LogCounts(labels: $0.key, counts: $0.value) }
     }
 
     package func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError) {
@@ -150,4 +156,14 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
     }
 
     private func tenant(_ context: QueryContext) -> State { state.read { $0[context.tenant] ?? State() } }
+}
+
+extension LogSelection {
+    /// Rows of a batch that satisfy all of it.
+    fileprivate func rows(of batch: LogBatch) -> [Int] {
+        (0..<batch.count).filter { row in
+            batch.timeNanos[row] >= startNanos && batch.timeNanos[row] < endNanos && matchers.match(batch.labels(ofStream: batch.stream[row]))
+                && batch.bytes.withUnsafeBytes { bytes in lines.allSatisfy { $0.passes(UnsafeRawBufferPointer(rebasing: bytes[batch.line[row].range])) } }
+        }
+    }
 }

@@ -16,6 +16,11 @@ bool obs_re2_match(const obs_re2 *, const char *text, size_t length, bool anchor
 int obs_re2_group_count(const obs_re2 *);
 /// Copies the name of group `index` (1-based) or returns false when it has none.
 bool obs_re2_group_name(const obs_re2 *, int index, char *name, size_t capacity);
+
+/// What RE2's prefilter says a matching text must contain, ignoring case. Calls `found` for each literal of at least `length_min` bytes, in lower case;
+/// `required` when no text without it matches, else a matching text has one of those that are not required. Returns false, without a call, when nothing can be said.
+bool obs_re2_literals(const char *pattern, size_t length, bool case_insensitive, bool dot_newline, int length_min, void *context,
+                      void (*found)(void *context, const char *literal, size_t length, bool required));
 #ifdef __cplusplus
 }
 #endif

@@ -1,64 +1,39 @@
 internal import ObsCore
 internal import ObsRegex
+internal import ObsStore
 
 /// `|= "text"`, `|~ "regex"`, `|> "pattern"` and their opposites; alternatives by `or`.
 struct LineFilterStage: Stage {
-    private enum Test: Sendable {
-        case contains(ByteSearch)
-        case matches(Regex)
-        case pattern(LinePattern)
-        case address(AddressRange)
-
-        func holds(_ line: UnsafeRawBufferPointer) -> Bool {
-            switch self {
-            case .contains(let search): search.isIn(line)
-            case .matches(let regex): regex.matchesPart(line)
-            case .pattern(let pattern): pattern.matches(line)
-            case .address(let range): range.isIn(line)
-            }
-        }
-    }
-
-    private let tests: [Test]
-    private let isNegative: Bool
+    let filter: LineFilter
 
     init(_ expression: LineFilterExpression) throws(ObsError) {
-        isNegative = expression.operation.isNegative
-        var tests: [Test] = []
+        var tests: [LineFilter.Test] = []
         for alternative in expression.alternatives { tests.append(try Self.test(expression.operation, alternative)) }
-        self.tests = tests
+        filter = LineFilter(tests, isNegated: expression.operation.isNegative)
     }
 
-    private static func test(_ operation: LineFilterExpression.Operation, _ alternative: LineFilterExpression.Alternative) throws(ObsError) -> Test {
+    private static func test(_ operation: LineFilterExpression.Operation, _ alternative: LineFilterExpression.Alternative) throws(ObsError) -> LineFilter.Test {
         let bytes = Array(alternative.text.utf8)
-        if alternative.isAddress { return .address(try AddressRange(alternative.text)) }
+        if alternative.isAddress {
+            let range = try AddressRange(alternative.text)
+            return .holds({ range.isIn($0) }, literals: [])
+        }
         switch operation {
         case .contains, .containsNot: return .contains(ByteSearch(bytes))
         case .matches, .matchesNot:
             // Most regexes people write are plain words.
             let isPlain = !bytes.contains { "\\.+*?()|[]{}^$".utf8.contains($0) }
             return isPlain ? .contains(ByteSearch(bytes)) : .matches(try Regex(alternative.text))
-        case .pattern, .patternNot: return .pattern(try LinePattern(alternative.text))
+        case .pattern, .patternNot:
+            let pattern = try LinePattern(alternative.text)
+            return .holds({ pattern.matches($0) }, literals: pattern.literals.map { [lowercasedASCII($0)] })
         }
     }
 
-    /// Texts a line that passes must contain.
-    var required: [[UInt8]] {
-        guard !isNegative, tests.count == 1, let test = tests.first else { return [] }
-        switch test {
-        case .contains(let search): return search.needle.isEmpty ? [] : [search.needle]
-        case .pattern(let pattern): return pattern.literals
-        case .matches, .address: return []
-        }
-    }
-
-    func passes(_ line: UnsafeRawBufferPointer) -> Bool {
-        for test in tests where test.holds(line) { return !isNegative }
-        return isNegative
-    }
-
-    func process(_ row: Row) -> Bool { passes(row.line) }
+    func process(_ row: Row) -> Bool { filter.passes(row.line) }
 }
+
+private func lowercasedASCII(_ bytes: [UInt8]) -> [UInt8] { bytes.map { $0 >= UInt8(ascii: "A") && $0 <= UInt8(ascii: "Z") ? $0 | 0x20 : $0 } }
 
 /// `|> "<_> level=error <_>"`: the literals occur in this order, each `<_>` stands for at least one byte, the end is anchored, the start is not.
 struct LinePattern: Sendable {

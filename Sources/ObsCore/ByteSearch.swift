@@ -1,11 +1,11 @@
 internal import Glibc
 
 /// Searches one text in many lines: looks for the needle's rarest byte with `memchr`, then compares.
-struct ByteSearch: Sendable {
-    let needle: [UInt8]
+package struct ByteSearch: Sendable {
+    package let needle: [UInt8]
     private let rareAt: Int
 
-    init(_ needle: [UInt8]) {
+    package init(_ needle: [UInt8]) {
         self.needle = needle
         rareAt = needle.indices.min { Self.commonness(needle[$0]) < Self.commonness(needle[$1]) } ?? 0
     }
@@ -24,8 +24,8 @@ struct ByteSearch: Sendable {
         }
     }
 
-    /// Offset of the first occurrence at or after `from`.
-    func first(in text: UnsafeRawBufferPointer, from: Int = 0) -> Int? {
+    /// Offset of the first occurrence at or after `from`; no bytes occur everywhere.
+    package func first(in text: UnsafeRawBufferPointer, from: Int = 0) -> Int? {
         let count = needle.count
         guard count > 0 else { return from <= text.count ? from : nil }
         guard let base = text.baseAddress, from >= 0, text.count - from >= count else { return nil }
@@ -43,5 +43,5 @@ struct ByteSearch: Sendable {
         }
     }
 
-    func isIn(_ text: UnsafeRawBufferPointer) -> Bool { first(in: text) != nil }
+    package func isIn(_ text: UnsafeRawBufferPointer) -> Bool { first(in: text) != nil }
 }

@@ -1,0 +1,175 @@
+// Counts of log records by stream and bucket. A block that lies in one bucket, wholly wanted and undeleted, is counted from the block index; one that is not is asked
+// for its streams and times, and for its lines when there are conditions on them. Only rows that may be there twice are read.
+
+internal import ObsCore
+internal import ObsEncoding
+internal import ObsSegment
+internal import ObsStore
+
+struct LogCount {
+    private let selection: LogSelection
+    private let grid: LogCountGrid
+    private let context: QueryContext
+    private let workers: ScanWorkers
+    private let tally: Monitor<Tally>
+
+    private struct Tally {
+        var counts: [Labels: [Int]] = [:]
+        var seen = SeenRows()
+    }
+
+    init(_ selection: LogSelection, grid: LogCountGrid, context: QueryContext, workers: ScanWorkers) {
+        self.selection = selection
+        self.grid = grid
+        self.context = context
+        self.workers = workers
+        tally = Monitor(Tally())
+    }
+
+    /// A block to be counted, and what of its streams matches.
+    private struct Work: Sendable {
+        var segment: LogSegment
+        var block: LogBlockView
+        var matching: ArraySlice<Bool>
+        var mask: DeletedRows
+    }
+
+    func run(_ sources: LogSources) throws(ObsError) -> [LogCounts] {
+        guard selection.startNanos < selection.endNanos else { return [] }
+        let range = selection.startNanos...(selection.endNanos - 1)
+        var ranges: [ClosedRange<Int64>] = []
+        var entries: [HeadBatch<LogBatch>] = []
+        for head in sources.heads {
+            head.batches.forEach { entry in
+                guard entry.minTime <= range.upperBound, entry.maxTime >= range.lowerBound else { return }
+                entries.append(entry)
+                ranges.append(entry.minTime...entry.maxTime)
+                if entry.mayRepeat { ranges.append(entry.minTime...entry.maxTime) }
+            }
+        }
+        var work: [Work] = []
+        for segment in sources.segments where segment.overlaps(range) {
+            try context.check()
+            ranges.append(segment.info.minTime...segment.info.maxTime)
+            work += try blocks(of: segment, range, sources.deletions)
+        }
+        let zones = OverlapZones(ranges)
+        for entry in entries {
+            try context.check()
+            try count(entry.batch, DeletedRows(expiry: sources.deletions.expiry.concerning(entry.minTime)), zones)
+        }
+        try workers.forEach(work.count) { [self, work] index throws(ObsError) in
+            try context.check()
+            try work[index].segment.reading { () throws(ObsError) in try count(work[index], zones) }
+        }
+        return tally.read { $0.counts }.sorted { $0.key < $1.key }.map { LogCounts(labels: $0.key, counts: $0.value) }
+    }
+
+    private func blocks(of segment: LogSegment, _ range: ClosedRange<Int64>, _ deletions: Deletions) throws(ObsError) -> [Work] {
+        let reader = try segment.reader()
+        context.count(segments: 1)
+        let matching = reader.streams.map { selection.matchers.match($0) }
+        let mask = deletions.mask(of: segment.info)
+        var work: [Work] = []
+        for (number, info) in reader.blocks.enumerated()
+        where info.minNanos <= range.upperBound && info.maxNanos >= range.lowerBound && matching[info.firstStream...info.lastStream].contains(true) {
+            work.append(Work(segment: segment, block: reader.block(number), matching: matching[info.firstStream...info.lastStream], mask: mask))
+        }
+        return work
+    }
+
+    // MARK: Blocks
+
+    private func count(_ work: Work, _ zones: OverlapZones) throws(ObsError) {
+        let info = work.block.info
+        let isWhole = info.minNanos >= selection.startNanos && info.maxNanos < selection.endNanos
+        let bucket = isWhole && grid.bucket(info.minNanos) == grid.bucket(info.maxNanos) ? grid.bucket(info.minNanos) : nil
+        let mayRepeat = zones.overlaps(info.minNanos...info.maxNanos)
+        if let bucket, !mayRepeat, selection.lines.isEmpty, work.mask.isEmpty, let counts = info.counts {
+            return try add(bucket, work.block.streams, counts.streams, work.matching)
+        }
+        let hidden = work.mask.isEmpty ? [] : work.block.streams.map { work.mask.rows($0) }
+        let wanted = selection.startNanos..<selection.endNanos
+        var rows = try selection.rows(of: work.block, matching: work.matching, times: wanted, hidden: hidden)
+        context.count(blocks: 1, bytesRead: info.bytes, rows: info.rows)
+        if mayRepeat, !rows.isEmpty { try removeRepeated(work.block, zones, from: &rows) }
+        if rows.isEmpty { return }
+        if let bucket, work.block.streams.count == 1 { return try add(bucket, work.block.streams, [UInt32(rows.population)], [true]) }
+        try add(work.block, rows, bucket)
+    }
+
+    private func add(_ bucket: Int, _ streams: ArraySlice<Labels>, _ counts: [UInt32], _ matching: ArraySlice<Bool>) throws(ObsError) {
+        for (offset, labels) in streams.enumerated() where matching[matching.startIndex + offset] && counts[offset] > 0 {
+            try add(labels) { $0[bucket] += Int(counts[offset]) }
+        }
+    }
+
+    private func add(_ block: LogBlockView, _ rows: RowSet, _ bucket: Int?) throws(ObsError) {
+        let streams = block.streams.count > 1 ? try block.streamNumbers() : [UInt32](repeating: 0, count: block.rows)
+        let times = bucket == nil ? try block.times() : []
+        var counts = [Int](repeating: 0, count: block.streams.count * grid.count)
+        rows.forEach { row in
+            if let bucket = bucket ?? grid.bucket(times[row]) { counts[Int(streams[row]) * grid.count + bucket] += 1 }
+        }
+        for (number, labels) in block.streams.enumerated() {
+            let own = counts[number * grid.count..<(number + 1) * grid.count]
+            guard own.contains(where: { $0 > 0 }) else { continue }
+            try add(labels) { all in for (bucket, count) in own.enumerated() { all[bucket] += count } }
+        }
+    }
+
+    /// Leaves rows out that were counted already.
+    private func removeRepeated(_ block: LogBlockView, _ zones: OverlapZones, from rows: inout RowSet) throws(ObsError) {
+        let times = try block.times()
+        var suspects = RowSet(count: rows.count)
+        rows.forEach { if zones.contains(times[$0]) { suspects.insert($0) } }
+        if suspects.isEmpty { return }
+        let batch = try block.batch(of: suspects, columns: [.line, .attributes, .identifiers])
+        try context.charge(bytes: batch.byteSize)
+        defer { context.release(bytes: batch.byteSize) }
+        for (index, row) in suspects.rows.enumerated() where !isNew(batch, index) { rows.remove(row) }
+    }
+
+    private func isNew(_ batch: LogBatch, _ row: Int) -> Bool {
+        guard batch.flags[row].contains(.identified) else { return true }
+        let identity = batch.bytes.withUnsafeBytes { RowIdentity.log(batch, row: row, bytes: $0) }
+        return tally.read { $0.seen.insert(identity) }
+    }
+
+    // MARK: Heads
+
+    private func count(_ batch: LogBatch, _ past: DeletedRows, _ zones: OverlapZones) throws(ObsError) {
+        let labels = batch.streams.indices.map { batch.labels(ofStream: UInt32($0)) }
+        let matching = labels.map { selection.matchers.match($0) }
+        guard matching.contains(true) else { return }
+        let hidden = past.isEmpty ? [] : labels.map { past.rows($0) }
+        var counts = [Int](repeating: 0, count: labels.count * grid.count)
+        batch.bytes.withUnsafeBytes { bytes in
+            for row in 0..<batch.count {
+                let time = batch.timeNanos[row]
+                let stream = Int(batch.stream[row])
+                guard time >= selection.startNanos, time < selection.endNanos, matching[stream], let bucket = grid.bucket(time) else { continue }
+                let line = UnsafeRawBufferPointer(rebasing: bytes[batch.line[row].range])
+                guard selection.lines.allSatisfy({ $0.passes(line) }) else { continue }
+                if !hidden.isEmpty, hidden[stream].contains(time, line: batch.line[row], in: bytes) { continue }
+                if zones.contains(time), !isNew(batch, row) { continue }
+                counts[stream * grid.count + bucket] += 1
+            }
+        }
+        context.count(rows: batch.count)
+        for (stream, labels) in labels.enumerated() {
+            let own = counts[stream * grid.count..<(stream + 1) * grid.count]
+            if own.contains(where: { $0 > 0 }) { try add(labels) { all in for (bucket, count) in own.enumerated() { all[bucket] += count } } }
+        }
+    }
+
+    /// Adds to a stream's counts.
+    private func add(_ labels: Labels, _ change: (inout [Int]) -> Void) throws(ObsError) {
+        let isNew = tally.read { tally in
+            let isNew = tally.counts[labels] == nil
+            change(&tally.counts[labels, default: [Int](repeating: 0, count: grid.count)])
+            return isNew
+        }
+        if isNew { try context.charge(bytes: grid.count * 8 + labels.bytes.count + 64) }
+    }
+}

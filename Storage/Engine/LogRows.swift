@@ -1,0 +1,79 @@
+// Which rows of a block a selection wants. What costs least is asked first: the block's filter of its lines, then streams, then times, then the lines themselves,
+// which are not put together for it; each narrows what the next is asked about, and where nothing is left nothing more is read.
+
+internal import ObsCore
+internal import ObsEncoding
+internal import ObsSegment
+internal import ObsStore
+
+extension LogSelection {
+    /// Rows of a block that satisfy all of it and are not deleted.
+    /// - Parameters:
+    ///   - matching: of the block's streams.
+    ///   - times: those wanted.
+    ///   - hidden: of the block's streams; empty when nothing is deleted.
+    func rows(of block: LogBlockView, matching: ArraySlice<Bool>, times wanted: Range<Int64>, hidden: [HiddenRows]) throws(ObsError) -> RowSet {
+        let none = RowSet(count: block.rows)
+        if !lines.isEmpty, let filter = try block.lineFilter(), !lines.allSatisfy({ $0.mayPass(filter) }) { return none }
+        var rows = RowSet(all: block.rows)
+        if matching.contains(false) {
+            let streams = try block.streamNumbers()
+            for row in 0..<block.rows where !matching[matching.startIndex + Int(streams[row])] { rows.remove(row) }
+        }
+        if block.info.minNanos < wanted.lowerBound || block.info.maxNanos >= wanted.upperBound {
+            let times = try block.times()
+            for row in 0..<block.rows where !wanted.contains(times[row]) { rows.remove(row) }
+        }
+        for filter in lines where !rows.isEmpty { rows = try filter.rows(of: try block.lines(), among: rows) }
+        if !rows.isEmpty, hidden.contains(where: { !$0.isEmpty }) { try removeHidden(block, hidden, from: &rows) }
+        return rows
+    }
+
+    private func removeHidden(_ block: LogBlockView, _ hidden: [HiddenRows], from rows: inout RowSet) throws(ObsError) {
+        let times = try block.times()
+        let streams = try block.streamNumbers()
+        var bytes: [UInt8] = []
+        let texts = hidden.contains { !$0.lines.isEmpty } ? try block.lines().texts(of: rows, into: &bytes) : []
+        let asked = rows.rows
+        bytes.withUnsafeBytes { bytes in
+            for (index, row) in asked.enumerated()
+            where hidden[Int(streams[row])].contains(times[row], line: texts.isEmpty ? .empty : texts[index], in: bytes) { rows.remove(row) }
+        }
+    }
+}
+
+extension LineFilter {
+    /// False: no line of the block passes, for certain.
+    func mayPass(_ filter: TextFilter) -> Bool {
+        if isNegated { return true }
+        return tests.contains { test in
+            switch test {
+            case .contains(let search): filter.mayContain(search.needle, ignoringCase: false)
+            case .holds(_, let literals): literals.allSatisfy { $0.contains { filter.mayContain($0, ignoringCase: true) } }
+            }
+        }
+    }
+
+    /// The rows of `among` whose line passes.
+    func rows(of lines: BlockTexts, among: RowSet) throws(ObsError) -> RowSet {
+        var found = RowSet(count: among.count)
+        for test in tests {
+            let rest = among.subtracting(found)
+            if rest.isEmpty { break }
+            switch test {
+            case .contains(let search): found.formUnion(try lines.rows(containing: search, ignoringCase: false, among: rest))
+            case .holds(let body, let literals):
+                var candidates = rest
+                for alternatives in literals where !candidates.isEmpty {
+                    var having = RowSet(count: among.count)
+                    for literal in alternatives {
+                        having.formUnion(try lines.rows(containing: ByteSearch(literal), ignoringCase: true, among: candidates.subtracting(having)))
+                    }
+                    candidates = having
+                }
+                if !candidates.isEmpty { found.formUnion(try lines.rows(among: candidates, where: body)) }
+            }
+        }
+        return isNegated ? among.subtracting(found) : found
+    }
+}
