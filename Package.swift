@@ -116,7 +116,7 @@ let package = Package(
             ], swiftSettings: settings),
         .executableTarget(name: "codecs", dependencies: ["ObsCore", "ObsCompress", "ObsEncoding"], path: "Benchmarks/codecs", swiftSettings: plainSettings),
         .executableTarget(
-            name: "scans", dependencies: ["ObsCore", "ObsStore", "ObsDisk", "ObsEngine"], path: "Benchmarks/scans", swiftSettings: plainSettings),
+            name: "scans", dependencies: ["ObsCore", "ObsRegex", "ObsStore", "ObsDisk", "ObsEngine"], path: "Benchmarks/scans", swiftSettings: plainSettings),
         .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),
         .target(name: "ObsSDK", swiftSettings: settings),
 

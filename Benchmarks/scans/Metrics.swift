@@ -43,9 +43,10 @@ func scanMetrics(_ engine: StorageEngine) throws(ObsError) {
     }
 }
 
-private let unbounded: Limits = {
+let unbounded: Limits = {
     var limits = Limits()
     limits.querySamplesMax = .max
     limits.querySeriesMax = .max
+    limits.queryBytesMax = .max
     return limits
 }()

@@ -1,4 +1,4 @@
-// How long scans of a settled data folder take: `swift build -c release --product scans && .build/release/scans metrics DATA_DIR`.
+// How long scans of a settled data folder take: `swift build -c release --product scans && .build/release/scans metrics|logs|traces DATA_DIR`.
 // A third word picks the scans with it in their name. The folder is opened as obsd does, so no obsd may have it; nothing is written to it.
 import Glibc
 import ObsCore
@@ -39,15 +39,20 @@ func time(_ name: String, rounds: Int = 7, _ body: () throws(ObsError) -> String
 func run() throws(ObsError) {
     let arguments = CommandLine.arguments
     guard arguments.count >= 3 else {
-        print("usage: scans metrics DATA_DIR [WORD]")
+        print("usage: scans metrics|logs|traces DATA_DIR [WORD]")
         return
     }
     var configuration = EngineConfiguration(dataDirectory: arguments[2])
     configuration.maintainsItself = false
+    configuration.retentionMillis = nil
+    configuration.cacheBytesMax = 512 << 20
+    configuration.scanThreads = 1
     let engine = try StorageEngine.open(configuration, decoder: NoRequests())
     defer { engine.close() }
     switch arguments[1] {
     case "metrics": try scanMetrics(engine)
+    case "logs": try scanLogs(engine)
+    case "traces": try scanTraces(engine)
     default: print("no scans of \(arguments[1])")
     }
 }

@@ -45,6 +45,8 @@ package struct EngineConfiguration: Sendable {
     package var limits = Limits()
     /// Whether the engine flushes, merges, drops and watches by itself, on threads of its own; a simulation does these things when its schedule says so.
     package var maintainsItself = true
+    /// Threads that help queries with blocks, beside their own. Nil: one fewer than processors, none where the engine does not maintain itself.
+    package var scanThreads: Int?
     /// Which days of a flush share a segment.
     package var partitions = PartitionSizes()
     /// Which segments are merged.

@@ -34,7 +34,7 @@ final class EngineShared: Sendable {
         let cache = BlockCache(bytesMax: configuration.cacheBytesMax, account: configuration.limits.memory.cache)
         configuration.limits.memory.onPressure { [weak cache] in cache?.removeAll() }
         self.cache = cache
-        workers = ScanWorkers(threads: configuration.maintainsItself ? ScanWorkers.threadsDefault : 0)
+        workers = ScanWorkers(threads: configuration.scanThreads ?? (configuration.maintainsItself ? ScanWorkers.threadsDefault : 0))
         self.secret = secret
         self.epochs = epochs
         if epochs.wasDamaged { gate.countQuarantined() }

@@ -1,4 +1,5 @@
 internal import ObsCore
+internal import ObsEncoding
 internal import ObsSegment
 internal import ObsStore
 
@@ -40,6 +41,7 @@ struct SpanScan {
         zones = OverlapZones(ranges + ranges + segments.map { $0.info.minTime...$0.info.maxTime })
         for entry in entries {
             try context.check()
+            context.count(rows: entry.batch.count)
             try feed(entry.batch, mask: DeletedRows(expiry: sources.deletions.expiry.concerning(entry.minTime)))
         }
         for segment in segments { try visit(segment, mask: sources.deletions.mask(of: segment.info)) }
@@ -62,12 +64,41 @@ struct SpanScan {
         }
         for (index, block) in reader.blocks.enumerated() where candidates?.contains(index) ?? true && isWanted(block) {
             try context.check()
-            let batch = try segment.reading { () throws(ObsError) in try reader.read(block: index) }
-            context.count(blocks: 1, bytesRead: block.bytes)
+            let view = reader.block(index)
+            let batch = try segment.reading { () throws(ObsError) -> SpanBatch? in
+                let rows = try rows(of: view)
+                return rows.isEmpty ? nil : try view.batch(of: rows)
+            }
+            context.count(blocks: 1, bytesRead: block.bytes, rows: block.rows)
+            guard let batch else { continue }
             try context.charge(bytes: batch.byteSize)
             defer { context.release(bytes: batch.byteSize) }
             try feed(batch, mask: mask)
         }
+    }
+
+    /// Rows of a block that are wanted, found by as few columns as will do.
+    private func rows(of block: SpanBlockView) throws(ObsError) -> RowSet {
+        var rows = RowSet(all: block.rows)
+        if let wanted = selection.traceIDs {
+            let ids = try block.traceIDs()
+            for row in 0..<block.rows where !wanted.contains(ids[row]) { rows.remove(row) }
+        }
+        if !rows.isEmpty, block.info.minStartNanos < selection.startNanos || block.info.maxStartNanos >= selection.endNanos {
+            let starts = try block.starts()
+            for row in 0..<block.rows where starts[row] < selection.startNanos || starts[row] >= selection.endNanos { rows.remove(row) }
+        }
+        if !rows.isEmpty, selection.durationNanosMin > 0 {
+            let durations = try block.durations()
+            for row in 0..<block.rows where durations[row] < selection.durationNanosMin { rows.remove(row) }
+        }
+        if !rows.isEmpty, let services {
+            let found = try block.services()
+            let isWanted = found.names.map { services.contains($0) }
+            for row in 0..<block.rows where !isWanted[Int(found.rows[row])] { rows.remove(row) }
+        }
+        if !rows.isEmpty, let names { rows = try block.names().rows(among: rows) { isOne(of: names, $0) } }
+        return rows
     }
 
     private func isWanted(_ block: SpanBlockInfo) -> Bool {
@@ -92,7 +123,6 @@ struct SpanScan {
                 rows.append(row)
             }
         }
-        context.count(rows: batch.count)
         if !rows.isEmpty { try sink.consume(batch, rows: rows) }
     }
 }

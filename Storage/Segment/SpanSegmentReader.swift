@@ -103,6 +103,9 @@ package final class SpanSegmentReader: Sendable {
         }
     }
 
+    /// A block to be searched.
+    package func block(_ number: Int) -> SpanBlockView { SpanBlockView(blocks[number], of: file) }
+
     /// A block as a batch, spans of a trace one after the other, by start; a trace may be there in several runs.
     /// - Throws: `.corrupt` with place `file:offset`.
     package func read(block number: Int, columns: SpanColumns = .all) throws(ObsError) -> SpanBatch {
@@ -127,7 +130,7 @@ package final class SpanSegmentReader: Sendable {
     package func readRest(block number: Int, columns: SpanColumns = .all, into batch: inout SpanBatch) throws(ObsError) {
         let info = blocks[number]
         let reader = EventBlockReader(file: file, places: info.places, rows: info.rows)
-        batch.parentID = try parents(reader, batch)
+        batch.parentID = try reader.parents(SpanColumn.parentID.rawValue, traceIDs: batch.traceID, spanIDs: batch.spanID)
         batch.durationNanos = try reader.integers(SpanColumn.duration.rawValue, as: Int64.self)
         batch.kind = try reader.integers(SpanColumn.kind.rawValue, as: UInt8.self)
         batch.status = try reader.integers(SpanColumn.status.rawValue, as: UInt8.self)
@@ -168,36 +171,39 @@ package final class SpanSegmentReader: Sendable {
             ? try reader.texts(column.rawValue, times: batch.startNanos, into: &batch.bytes) : [ByteRange](repeating: .empty, count: reader.rows)
     }
 
-    private func parents(_ reader: EventBlockReader, _ batch: SpanBatch) throws(ObsError) -> [SpanID] {
-        let place = reader.places.place(SpanColumn.parentID.rawValue)
-        guard !place.isNone else { return [SpanID](repeating: 0, count: reader.rows) }
+    /// The writer's promises, from the other side.
+    private func check(_ batch: SpanBatch, _ info: SpanBlockInfo) throws(ObsError) {
+        guard batch.startNanos.allSatisfy({ $0 >= info.minStartNanos && $0 <= info.maxStartNanos }) else {
+            throw ObsError(.corrupt, "rows of a block are not those of the block index", place: "\(file.path):\(info.places.offset)")
+        }
+    }
+}
+
+extension EventBlockReader {
+    /// Parents of the rows, each by its id or as a row of its trace.
+    func parents(_ column: Int, traceIDs: [TraceID], spanIDs: [SpanID]) throws(ObsError) -> [SpanID] {
+        let place = places.place(column)
+        guard !place.isNone else { return [SpanID](repeating: 0, count: rows) }
         return try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> [SpanID] in
-            let references = try IntegerCodec.decode(&cursor, count: reader.rows)
-            let elsewhere = try IntegerCodec.decode(&cursor, count: try cursor.count(max: reader.rows), as: UInt64.self)
-            var result = [SpanID](repeating: 0, count: reader.rows)
+            let references = try IntegerCodec.decode(&cursor, count: rows)
+            let elsewhere = try IntegerCodec.decode(&cursor, count: try cursor.count(max: rows), as: UInt64.self)
+            var result = [SpanID](repeating: 0, count: rows)
             var next = 0
             var isRight = true
-            forEachTrace(batch.traceID) { trace in
+            forEachTrace(traceIDs) { trace in
                 for row in trace {
                     switch references[row] {
                     case 0: break
                     case 1 where next < elsewhere.count:
                         result[row] = elsewhere[next]
                         next += 1
-                    case 2..<Int64(trace.count) + 2: result[row] = batch.spanID[trace.lowerBound + Int(references[row]) - 2]
+                    case 2..<Int64(trace.count) + 2: result[row] = spanIDs[trace.lowerBound + Int(references[row]) - 2]
                     default: isRight = false
                     }
                 }
             }
             guard isRight, next == elsewhere.count else { throw ObsError(.corrupt, "parent outside its trace") }
             return result
-        }
-    }
-
-    /// The writer's promises, from the other side.
-    private func check(_ batch: SpanBatch, _ info: SpanBlockInfo) throws(ObsError) {
-        guard batch.startNanos.allSatisfy({ $0 >= info.minStartNanos && $0 <= info.maxStartNanos }) else {
-            throw ObsError(.corrupt, "rows of a block are not those of the block index", place: "\(file.path):\(info.places.offset)")
         }
     }
 }

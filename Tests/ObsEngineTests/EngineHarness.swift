@@ -81,7 +81,8 @@ class EngineTestCase: XCTestCase {
     ) throws -> LogCollector {
         let sink = LogCollector()
         let selection = LogSelection(
-            matchers: matchers, startNanos: range.lowerBound, endNanos: range.upperBound, direction: direction, lines: contains.map { LineFilter(contains: $0) })
+            matchers: matchers, startNanos: range.lowerBound, endNanos: range.upperBound, direction: direction, lines: contains.map { LineFilter(contains: $0) }
+        )
         try engine.scanLogs(selection, context: context(tenant), into: sink)
         return sink
     }

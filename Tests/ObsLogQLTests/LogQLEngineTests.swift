@@ -5,7 +5,7 @@ import ObsTestSupport
 import XCTest
 
 final class LogQLEngineTests: XCTestCase {
-    private let context = QueryContext(tenant: .default)
+    private lazy var context = QueryContext(tenant: .default)
 
     private func range(_ engine: LogQLEngine, _ query: String, _ start: Int64, _ end: Int64, step: Int64?) throws -> LogQLResult {
         try engine.range(query, startNanos: start, endNanos: end, stepNanos: step, intervalNanos: 0, limit: 10, direction: .backward, context: context)

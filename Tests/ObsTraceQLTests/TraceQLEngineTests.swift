@@ -5,7 +5,7 @@ import ObsTraceQL
 import XCTest
 
 final class TraceQLEngineTests: XCTestCase {
-    private let context = QueryContext(tenant: .default)
+    private lazy var context = QueryContext(tenant: .default)
 
     private func store() throws -> InMemoryStore {
         let store = InMemoryStore()
