@@ -137,7 +137,7 @@ let package = Package(
         tests("ObsIndexTests", ["ObsCore", "ObsIndex"]),
         tests(
             "ObsEngineTests",
-            ["ObsCore", "ObsCompress", "ObsStore", "ObsWire", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsHash", "ObsTestSupport"]),
+            ["ObsCore", "ObsRegex", "ObsCompress", "ObsStore", "ObsWire", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsHash", "ObsTestSupport"]),
         tests(
             "SimulationTests", path: "Simulation",
             ["ObsCore", "ObsStore", "ObsIngest", "ObsEngine", "ObsDisk", "ObsSegment", "ObsYAML", "ObsTestSupport"]),

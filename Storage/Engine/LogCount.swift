@@ -1,5 +1,6 @@
 // Counts of log records by stream and bucket. A block that lies in one bucket, wholly wanted and undeleted, is counted from the block index; one that is not is asked
-// for its streams and times, and for its lines when there are conditions on them. Only rows that may be there twice are read.
+// for its streams and times, and for its lines when there are conditions on them. Where sources overlap in time, a row may be there twice (a sender's retry): rows whose
+// stream and time another source has too are read and compared, before anything is counted.
 
 internal import ObsCore
 internal import ObsEncoding
@@ -16,6 +17,7 @@ struct LogCount {
     private struct Tally {
         var counts: [Labels: [Int]] = [:]
         var seen = SeenRows()
+        var keys = SharedKeys()
     }
 
     init(_ selection: LogSelection, grid: LogCountGrid, context: QueryContext, workers: ScanWorkers) {
@@ -32,6 +34,8 @@ struct LogCount {
         var block: LogBlockView
         var matching: ArraySlice<Bool>
         var mask: DeletedRows
+        /// Of the segment among the sources.
+        var source: Int
     }
 
     func run(_ sources: LogSources) throws(ObsError) -> [LogCounts] {
@@ -48,24 +52,35 @@ struct LogCount {
             }
         }
         var work: [Work] = []
-        for segment in sources.segments where segment.overlaps(range) {
+        for (number, segment) in sources.segments.enumerated() where segment.overlaps(range) {
             try context.check()
             ranges.append(segment.info.minTime...segment.info.maxTime)
-            work += try blocks(of: segment, range, sources.deletions)
+            work += try blocks(of: segment, number, range, sources.deletions)
         }
         let zones = OverlapZones(ranges)
+        let suspected = try workers.map(work.count) { [self, work] index throws(ObsError) -> [Suspect] in
+            try work[index].segment.reading { () throws(ObsError) in try suspects(in: work[index], zones) }
+        }
+        for (number, entry) in entries.enumerated() { noteKeys(entry, number + sources.segments.count, zones) }
+        let keys = tally.read { $0.keys }
+        // What a key takes in a dictionary, about.
+        try context.charge(bytes: keys.count * 48)
+        defer { context.release(bytes: keys.count * 48) }
         for entry in entries {
             try context.check()
-            try count(entry.batch, DeletedRows(expiry: sources.deletions.expiry.concerning(entry.minTime)), zones)
+            try count(entry.batch, DeletedRows(expiry: sources.deletions.expiry.concerning(entry.minTime)), zones, keys)
         }
+        let hasShared = keys.hasShared
         try workers.forEach(work.count) { [self, work] index throws(ObsError) in
             try context.check()
-            try work[index].segment.reading { () throws(ObsError) in try count(work[index], zones) }
+            var repeated = RowSet(count: work[index].block.rows)
+            if hasShared { for suspect in suspected[index] where keys.isShared(suspect.key) { repeated.insert(suspect.row) } }
+            try work[index].segment.reading { () throws(ObsError) in try count(work[index], repeated) }
         }
         return tally.read { $0.counts }.sorted { $0.key < $1.key }.map { LogCounts(labels: $0.key, counts: $0.value) }
     }
 
-    private func blocks(of segment: LogSegment, _ range: ClosedRange<Int64>, _ deletions: Deletions) throws(ObsError) -> [Work] {
+    private func blocks(of segment: LogSegment, _ source: Int, _ range: ClosedRange<Int64>, _ deletions: Deletions) throws(ObsError) -> [Work] {
         let reader = try segment.reader()
         context.count(segments: 1)
         let matching = reader.streams.map { selection.matchers.match($0) }
@@ -73,26 +88,49 @@ struct LogCount {
         var work: [Work] = []
         for (number, info) in reader.blocks.enumerated()
         where info.minNanos <= range.upperBound && info.maxNanos >= range.lowerBound && matching[info.firstStream...info.lastStream].contains(true) {
-            work.append(Work(segment: segment, block: reader.block(number), matching: matching[info.firstStream...info.lastStream], mask: mask))
+            work.append(Work(segment: segment, block: reader.block(number), matching: matching[info.firstStream...info.lastStream], mask: mask, source: source))
         }
         return work
     }
 
     // MARK: Blocks
 
-    private func count(_ work: Work, _ zones: OverlapZones) throws(ObsError) {
+    /// A row whose time lies where sources overlap.
+    private struct Suspect: Sendable {
+        var row: Int
+        var key: UInt64
+    }
+
+    private func suspects(in work: Work, _ zones: OverlapZones) throws(ObsError) -> [Suspect] {
+        let zones = zones.within(work.block.info.minNanos...work.block.info.maxNanos)
+        if zones.isEmpty { return [] }
+        try context.check()
+        let times = try work.block.times()
+        let streams = work.block.streams.count > 1 ? try work.block.streamNumbers() : []
+        let hashes = work.block.streams.map { $0.bytes.withUnsafeBytes { SharedKeys.stream($0) } }
+        var found: [Suspect] = []
+        for row in 0..<work.block.rows {
+            let time = times[row]
+            guard zones.contains(where: { $0.contains(time) }) else { continue }
+            found.append(Suspect(row: row, key: SharedKeys.key(hashes[streams.isEmpty ? 0 : Int(streams[row])], time)))
+        }
+        tally.read { tally in for suspect in found { tally.keys.add(suspect.key, source: work.source) } }
+        return found
+    }
+
+    /// - Parameter repeated: rows that may be there twice.
+    private func count(_ work: Work, _ repeated: RowSet) throws(ObsError) {
         let info = work.block.info
         let isWhole = info.minNanos >= selection.startNanos && info.maxNanos < selection.endNanos
         let bucket = isWhole && grid.bucket(info.minNanos) == grid.bucket(info.maxNanos) ? grid.bucket(info.minNanos) : nil
-        let mayRepeat = zones.overlaps(info.minNanos...info.maxNanos)
-        if let bucket, !mayRepeat, selection.lines.isEmpty, work.mask.isEmpty, let counts = info.counts {
+        if let bucket, repeated.isEmpty, selection.lines.isEmpty, work.mask.isEmpty, let counts = info.counts {
             return try add(bucket, work.block.streams, counts.streams, work.matching)
         }
         let hidden = work.mask.isEmpty ? [] : work.block.streams.map { work.mask.rows($0) }
         let wanted = selection.startNanos..<selection.endNanos
         var rows = try selection.rows(of: work.block, matching: work.matching, times: wanted, hidden: hidden)
         context.count(blocks: 1, bytesRead: info.bytes, rows: info.rows)
-        if mayRepeat, !rows.isEmpty { try removeRepeated(work.block, zones, from: &rows) }
+        try removeRepeated(work.block, repeated.intersection(rows), from: &rows)
         if rows.isEmpty { return }
         if let bucket, work.block.streams.count == 1 { return try add(bucket, work.block.streams, [UInt32(rows.population)], [true]) }
         try add(work.block, rows, bucket)
@@ -119,10 +157,7 @@ struct LogCount {
     }
 
     /// Leaves rows out that were counted already.
-    private func removeRepeated(_ block: LogBlockView, _ zones: OverlapZones, from rows: inout RowSet) throws(ObsError) {
-        let times = try block.times()
-        var suspects = RowSet(count: rows.count)
-        rows.forEach { if zones.contains(times[$0]) { suspects.insert($0) } }
+    private func removeRepeated(_ block: LogBlockView, _ suspects: RowSet, from rows: inout RowSet) throws(ObsError) {
         if suspects.isEmpty { return }
         let batch = try block.batch(of: suspects, columns: [.line, .attributes, .identifiers])
         try context.charge(bytes: batch.byteSize)
@@ -138,11 +173,28 @@ struct LogCount {
 
     // MARK: Heads
 
-    private func count(_ batch: LogBatch, _ past: DeletedRows, _ zones: OverlapZones) throws(ObsError) {
+    private func noteKeys(_ entry: HeadBatch<LogBatch>, _ source: Int, _ zones: OverlapZones) {
+        let zones = zones.within(entry.minTime...entry.maxTime)
+        if zones.isEmpty { return }
+        let batch = entry.batch
+        let hashes = streamHashes(batch)
+        tally.read { tally in
+            for row in 0..<batch.count where zones.contains(where: { $0.contains(batch.timeNanos[row]) }) {
+                tally.keys.add(SharedKeys.key(hashes[Int(batch.stream[row])], batch.timeNanos[row]), source: entry.mayRepeat ? nil : source)
+            }
+        }
+    }
+
+    private func streamHashes(_ batch: LogBatch) -> [UInt64] {
+        batch.bytes.withUnsafeBytes { bytes in batch.streams.map { SharedKeys.stream(UnsafeRawBufferPointer(rebasing: bytes[$0.range])) } }
+    }
+
+    private func count(_ batch: LogBatch, _ past: DeletedRows, _ zones: OverlapZones, _ keys: SharedKeys) throws(ObsError) {
         let labels = batch.streams.indices.map { batch.labels(ofStream: UInt32($0)) }
         let matching = labels.map { selection.matchers.match($0) }
         guard matching.contains(true) else { return }
         let hidden = past.isEmpty ? [] : labels.map { past.rows($0) }
+        let hashes = streamHashes(batch)
         var counts = [Int](repeating: 0, count: labels.count * grid.count)
         batch.bytes.withUnsafeBytes { bytes in
             for row in 0..<batch.count {
@@ -152,7 +204,7 @@ struct LogCount {
                 let line = UnsafeRawBufferPointer(rebasing: bytes[batch.line[row].range])
                 guard selection.lines.allSatisfy({ $0.passes(line) }) else { continue }
                 if !hidden.isEmpty, hidden[stream].contains(time, line: batch.line[row], in: bytes) { continue }
-                if zones.contains(time), !isNew(batch, row) { continue }
+                if zones.contains(time), keys.isShared(SharedKeys.key(hashes[stream], time)), !isNew(batch, row) { continue }
                 counts[stream * grid.count + bucket] += 1
             }
         }

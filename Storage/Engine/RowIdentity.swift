@@ -40,6 +40,41 @@ struct OverlapZones {
     func overlaps(_ range: ClosedRange<Int64>) -> Bool {
         zones.contains { $0.overlaps(range) }
     }
+
+    /// The zones that have times in common with a range.
+    func within(_ range: ClosedRange<Int64>) -> [ClosedRange<Int64>] { zones.filter { $0.overlaps(range) } }
+}
+
+/// Streams and times as 64-bit keys, and those that more than one source has: rows with any other key have no twin, and need not be read to know it.
+struct SharedKeys {
+    /// The source of each key; nil when it is there twice.
+    private var sources: [UInt64: Int?] = [:]
+    private(set) var count = 0
+
+    /// - Parameter source: nil for one that may repeat itself.
+    mutating func add(_ key: UInt64, source: Int?) {
+        guard let known = sources[key] else {
+            // One that may repeat itself counts as two.
+            sources[key] = .some(source)
+            count += 1
+            return
+        }
+        if known != source { sources[key] = .some(nil) }
+    }
+
+    func isShared(_ key: UInt64) -> Bool {
+        guard let source = sources[key] else { return false }
+        return source == nil
+    }
+
+    var hasShared: Bool { sources.values.contains { $0 == nil } }
+
+    static func key(_ stream: UInt64, _ timeNanos: Int64) -> UInt64 {
+        var parts = (stream, timeNanos)
+        return withUnsafeBytes(of: &parts) { hash64($0) }
+    }
+
+    static func stream(_ labels: UnsafeRawBufferPointer) -> UInt64 { hash64(labels) }
 }
 
 /// Identities seen in one scan.

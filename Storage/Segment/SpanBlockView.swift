@@ -26,9 +26,7 @@ package struct SpanBlockView: Sendable {
         }
     }
 
-    package func durations() throws(ObsError) -> [Int64] {
-        try columns.cached(SpanColumn.duration.rawValue) { () throws(ObsError) in try columns.integers(SpanColumn.duration.rawValue, as: Int64.self) }
-    }
+    package func durations() throws(ObsError) -> [Int64] { try integers(.duration, as: Int64.self) }
 
     package func names() throws(ObsError) -> BlockTexts { try texts(.name) }
 
@@ -44,16 +42,19 @@ package struct SpanBlockView: Sendable {
     package func batch(of rows: RowSet?) throws(ObsError) -> SpanBatch {
         let some = rows.flatMap { $0.isAll ? nil : $0 }
         let traceIDs = try traceIDs()
-        let spanIDs = try columns.integers(SpanColumn.spanID.rawValue, as: UInt64.self)
+        let spanIDs = try integers(.spanID, as: UInt64.self)
+        let parents = try columns.cached(SpanColumn.parentID.rawValue) { () throws(ObsError) in
+            try columns.parents(SpanColumn.parentID.rawValue, traceIDs: traceIDs, spanIDs: spanIDs)
+        }
         var batch = SpanBatch()
         batch.traceID = some.pick(traceIDs)
         batch.spanID = some.pick(spanIDs)
-        batch.parentID = some.pick(try columns.parents(SpanColumn.parentID.rawValue, traceIDs: traceIDs, spanIDs: spanIDs))
+        batch.parentID = some.pick(parents)
         batch.startNanos = some.pick(try starts())
         batch.durationNanos = some.pick(try durations())
-        batch.kind = some.pick(try columns.integers(SpanColumn.kind.rawValue, as: UInt8.self))
-        batch.status = some.pick(try columns.integers(SpanColumn.status.rawValue, as: UInt8.self))
-        batch.flags = some.pick(try columns.integers(SpanColumn.flags.rawValue, as: UInt32.self))
+        batch.kind = some.pick(try integers(.kind, as: UInt8.self))
+        batch.status = some.pick(try integers(.status, as: UInt8.self))
+        batch.flags = some.pick(try integers(.flags, as: UInt32.self))
         batch.name = try texts(.name).texts(of: some, into: &batch.bytes)
         batch.statusMessage = try texts(.statusMessage).texts(of: some, into: &batch.bytes)
         batch.traceState = try texts(.traceState).texts(of: some, into: &batch.bytes)
@@ -66,6 +67,10 @@ package struct SpanBlockView: Sendable {
         let scopes = try columns.table(SpanColumn.scope.rawValue, tables: 1, into: &batch.bytes)
         (batch.scopes, batch.scope) = (scopes.tables[0], some.pick(scopes.rows))
         return batch
+    }
+
+    private func integers<T: FixedWidthInteger & Sendable>(_ column: SpanColumn, as type: T.Type) throws(ObsError) -> [T] {
+        try columns.cached(column.rawValue) { () throws(ObsError) in try columns.integers(column.rawValue, as: type) }
     }
 
     private func texts(_ column: SpanColumn) throws(ObsError) -> BlockTexts { try columns.cachedTexts(column.rawValue, starts) }
