@@ -105,6 +105,8 @@ struct LogCount {
         let zones = zones.within(work.block.info.minNanos...work.block.info.maxNanos)
         if zones.isEmpty { return [] }
         try context.check()
+        // Of a row that is not counted no twin is either.
+        if try selection.excludes(work.block) { return [] }
         let times = try work.block.times()
         let streams = work.block.streams.count > 1 ? try work.block.streamNumbers() : []
         let hashes = work.block.streams.map { $0.bytes.withUnsafeBytes { SharedKeys.stream($0) } }

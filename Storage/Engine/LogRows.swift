@@ -7,14 +7,19 @@ internal import ObsSegment
 internal import ObsStore
 
 extension LogSelection {
+    /// Whether no line of a block passes, for certain.
+    func excludes(_ block: LogBlockView) throws(ObsError) -> Bool {
+        guard !lines.isEmpty, let filter = try block.lineFilter() else { return false }
+        return !lines.allSatisfy { $0.mayPass(filter) }
+    }
+
     /// Rows of a block that satisfy all of it and are not deleted.
     /// - Parameters:
     ///   - matching: of the block's streams.
     ///   - times: those wanted.
     ///   - hidden: of the block's streams; empty when nothing is deleted.
     func rows(of block: LogBlockView, matching: ArraySlice<Bool>, times wanted: Range<Int64>, hidden: [HiddenRows]) throws(ObsError) -> RowSet {
-        let none = RowSet(count: block.rows)
-        if !lines.isEmpty, let filter = try block.lineFilter(), !lines.allSatisfy({ $0.mayPass(filter) }) { return none }
+        if try excludes(block) { return RowSet(count: block.rows) }
         var rows = RowSet(all: block.rows)
         if matching.contains(false) {
             let streams = try block.streamNumbers()

@@ -9,8 +9,8 @@ internal import ObsWire
 import XCTest
 
 /// A data folder as each version ever released leaves it after `kill -9`: VERSION, epochs, a tombstone, segments of three flushes, a log that was not flushed with
-/// every form of record. `Fixtures/store/v1` was written by version 1 and is never written again; a new version adds a folder: run once with
-/// OBS_WRITE_FIXTURES=v2, as for the segments.
+/// every form of record. `Fixtures/store/v1` was written with segments of version 1, `v2` with those of version 3, neither is ever written again; a new version adds a folder: run once with
+/// OBS_WRITE_FIXTURES=v3, as for the segments.
 final class StoreFixtureTests: EngineTestCase {
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/store"
     private static let startSeconds: Int64 = 1_700_000_000
@@ -161,4 +161,6 @@ final class StoreFixtureTests: EngineTestCase {
     }
 
     func testVersion1() throws { try assertReads("v1") }
+    /// With segments of version 3.
+    func testVersion2() throws { try assertReads("v2") }
 }

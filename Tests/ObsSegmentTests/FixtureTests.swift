@@ -6,7 +6,7 @@ import ObsStore
 import XCTest
 
 /// Files of every version ever released stay readable. `segments/v1` was written by version 1 from the contents below and is never written again;
-/// a new version adds a folder: run once with OBS_WRITE_FIXTURES=v3.
+/// a new version adds a folder: run once with OBS_WRITE_FIXTURES=v4.
 final class FixtureTests: XCTestCase {
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/segments"
 
@@ -110,10 +110,32 @@ final class FixtureTests: XCTestCase {
         XCTAssertTrue(try readSpans(disk("v1", "traces")) == Self.spans)
     }
 
-    func testVersion2() throws {
-        XCTAssertTrue(try readLogs(disk("v2", "logs")) == Self.logs)
-        XCTAssertTrue(try readSpans(disk("v2", "traces")) == Self.spans)
-        let disk = try disk("v2", "metrics")
+    func testVersion2() throws { try assertReads("v2") }
+
+    func testVersion3() throws {
+        try assertReads("v3")
+        let logs = try LogSegmentReader.open(try disk("v3", "logs"), path)
+        for number in logs.blocks.indices { XCTAssertEqual(logs.blocks[number].counts, try counted(logs, number)) }
+        // Older blocks do not say, and are counted when they are asked.
+        let older = try LogSegmentReader.open(try disk("v2", "logs"), path)
+        for number in older.blocks.indices {
+            XCTAssertNil(older.blocks[number].counts)
+            XCTAssertEqual(try older.counts(block: number), try counted(older, number))
+        }
+    }
+
+    private func counted(_ reader: LogSegmentReader, _ block: Int) throws -> LogBlockCounts? {
+        let batch = try reader.read(block: block)
+        var counts = try reader.counts(block: block)
+        counts.streams = batch.streams.indices.map { stream in UInt32(batch.stream.count { Int($0) == stream }) }
+        counts.severities = Set(batch.severity).sorted().map { severity in (severity, UInt32(batch.severity.count { $0 == severity })) }
+        return counts
+    }
+
+    private func assertReads(_ version: String) throws {
+        XCTAssertTrue(try readLogs(disk(version, "logs")) == Self.logs)
+        XCTAssertTrue(try readSpans(disk(version, "traces")) == Self.spans)
+        let disk = try disk(version, "metrics")
         let series = (Self.series + Self.manySeries).sorted { $0.labels < $1.labels }
         XCTAssertTrue(try readMetrics(disk) == series)
         let reader = try MetricSegmentReader.open(disk, path)
