@@ -60,11 +60,14 @@ package struct SeriesSamples: Sendable {
     package var labels: Labels
     package var timesMillis: [Int64]
     package var values: [Double]
+    /// Samples that are native histograms, in time order; nil in a series that has none. No time is in both `timesMillis` and here.
+    package var histograms: HistogramColumns?
 
-    package init(labels: Labels, timesMillis: [Int64], values: [Double]) {
+    package init(labels: Labels, timesMillis: [Int64], values: [Double], histograms: HistogramColumns? = nil) {
         self.labels = labels
         self.timesMillis = timesMillis
         self.values = values
+        self.histograms = histograms
     }
 }
 
