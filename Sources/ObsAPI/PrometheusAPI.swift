@@ -252,8 +252,9 @@ struct PrometheusAPI: Sendable {
 private func textBytes(of value: PromQLValue) -> Int {
     switch value {
     case .scalar, .string: 0
-    case .vector(let samples): samples.reduce(0) { $0 + $1.labels.bytes.count * 2 + 128 }
-    case .matrix(let series): series.reduce(0) { $0 + $1.labels.bytes.count * 2 + $1.values.count * 64 }
+    case .vector(let samples): samples.reduce(0) { $0 + $1.labels.bytes.count * 2 + 128 + ($1.histogram?.bucketCount ?? 0) * 64 }
+    case .matrix(let series):
+        series.reduce(0) { $0 + $1.labels.bytes.count * 2 + $1.values.count * 64 + ($1.histograms.map { $0.buckets.count + $0.count * 2 } ?? 0) * 64 }
     }
 }
 
@@ -272,13 +273,13 @@ func writePromQLValue(_ value: PromQLValue, _ writer: inout JSONWriter) {
         writer.member("resultType", "vector")
         writer.key("result")
         writer.beginArray()
-        for sample in samples { writer.sample(sample.labels, sample.timeMillis, sample.value) }
+        for sample in samples { writer.sample(sample) }
         writer.endArray()
     case .matrix(let series):
         writer.member("resultType", "matrix")
         writer.key("result")
         writer.beginArray()
-        for one in series { writer.series(one.labels, one.timesMillis, one.values) }
+        for one in series { writer.series(one) }
         writer.endArray()
     }
 }

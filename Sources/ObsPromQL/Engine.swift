@@ -17,7 +17,16 @@ package struct PromQLOptions: Sendable {
 package struct VectorSample: Sendable, Equatable {
     package var labels: Labels
     package var timeMillis: Int64
+    /// NaN where the sample is a histogram.
     package var value: Double
+    package var histogram: FloatHistogram?
+
+    package init(labels: Labels, timeMillis: Int64, value: Double, histogram: FloatHistogram? = nil) {
+        self.labels = labels
+        self.timeMillis = timeMillis
+        self.value = value
+        self.histogram = histogram
+    }
 }
 
 package enum PromQLValue: Sendable {

@@ -60,13 +60,16 @@ package struct SeriesSamples: Sendable {
     package var labels: Labels
     package var timesMillis: [Int64]
     package var values: [Double]
+    /// When counting began (0 where unknown), for each of `values`; empty when no sample says.
+    package var startsMillis: [Int64] = []
     /// Samples that are native histograms, in time order; nil in a series that has none. No time is in both `timesMillis` and here.
     package var histograms: HistogramColumns?
 
-    package init(labels: Labels, timesMillis: [Int64], values: [Double], histograms: HistogramColumns? = nil) {
+    package init(labels: Labels, timesMillis: [Int64], values: [Double], startsMillis: [Int64] = [], histograms: HistogramColumns? = nil) {
         self.labels = labels
         self.timesMillis = timesMillis
         self.values = values
+        self.startsMillis = startsMillis
         self.histograms = histograms
     }
 }
