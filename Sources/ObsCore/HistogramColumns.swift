@@ -187,7 +187,34 @@ package struct HistogramColumns: Sendable {
     }
 
     package mutating func append(_ other: HistogramColumns, rows: some Sequence<Int>) {
-        for row in rows { append(other, row: row) }
+        var known = [UInt32?](repeating: nil, count: other.layouts.count)
+        for row in rows {
+            let layout = known[Int(other.layout[row])] ?? intern(other.layout(ofRow: row))
+            known[Int(other.layout[row])] = layout
+            append(
+                timeMillis: other.timesMillis[row], startMillis: other.startsMillis[row], layout: layout, reset: other.resets[row], count: other.counts[row],
+                zeroCount: other.zeroCounts[row], sum: other.sums[row], buckets: other.buckets[other.bucketRange(row)])
+        }
+    }
+
+    /// All rows in time order; of equal times the first stays.
+    package func sortedByTime() -> HistogramColumns {
+        if zip(timesMillis, timesMillis.dropFirst()).allSatisfy({ $0 < $1 }) { return self }
+        var last: Int64?
+        return keeping(
+            (0..<count).sorted { (timesMillis[$0], $0) < (timesMillis[$1], $1) }.filter { row in
+                defer { last = timesMillis[row] }
+                return timesMillis[row] != last
+            })
+    }
+
+    /// Two of one series as one, both in time order; of equal times the first's row stays.
+    package static func merged(_ a: HistogramColumns, _ b: HistogramColumns) -> HistogramColumns {
+        guard !b.isEmpty else { return a }
+        guard !a.isEmpty else { return b }
+        var both = a
+        both.append(b, rows: 0..<b.count)
+        return both.sortedByTime()
     }
 
     package func keeping(_ rows: some Sequence<Int>) -> HistogramColumns {

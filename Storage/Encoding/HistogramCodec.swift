@@ -21,13 +21,16 @@ package enum HistogramCodec {
     package static let rowsMax = 1024
 
     /// Cuts rows into runs of a size that `append` may be given.
-    package static func runs(_ columns: HistogramColumns) -> [Range<Int>] {
+    /// - Parameters:
+    ///   - rows: of a run, at most.
+    ///   - buckets: of a run of more than one row, at most.
+    package static func runs(_ columns: HistogramColumns, rows: Int = rowsMax, buckets: Int = bucketsWritten) -> [Range<Int>] {
         var runs: [Range<Int>] = []
         var start = 0
         while start < columns.count {
             let before = columns.bucketRange(start).lowerBound
             var end = start + 1
-            while end < columns.count, end - start < rowsMax, columns.bucketEnds[end] - before <= bucketsWritten { end += 1 }
+            while end < columns.count, end - start < rows, columns.bucketEnds[end] - before <= buckets { end += 1 }
             runs.append(start..<end)
             start = end
         }
@@ -133,6 +136,29 @@ package enum HistogramCodec {
             before.counts = Array(counts)
         }
         return differences
+    }
+
+    // MARK: Chunks
+
+    /// Appends a run of rows with the layouts they have: `varint layouts · layout × n · rows`. It can be decoded, and copied, by itself.
+    package static func appendChunk(_ columns: HistogramColumns, rows: Range<Int>, to output: inout [UInt8]) {
+        var names = [Int64](repeating: -1, count: columns.layouts.count)
+        var used: [Int] = []
+        for row in rows where names[Int(columns.layout[row])] < 0 {
+            names[Int(columns.layout[row])] = Int64(used.count)
+            used.append(Int(columns.layout[row]))
+        }
+        output.appendVarint(UInt64(used.count))
+        for layout in used { append(columns.layouts[layout], to: &output) }
+        append(columns, rows: rows, layouts: names, to: &output)
+    }
+
+    /// Decodes a chunk and appends its rows.
+    /// - Parameter count: of its rows.
+    package static func decodeChunk(_ cursor: inout ByteCursor, count: Int, into columns: inout HistogramColumns) throws(ObsError) {
+        var layouts: [HistogramLayout] = []
+        for _ in 0..<(try cursor.count(max: min(cursor.remaining, count))) { layouts.append(try decodeLayout(&cursor)) }
+        try decode(&cursor, count: count, layouts: layouts, into: &columns)
     }
 
     // MARK: Layouts

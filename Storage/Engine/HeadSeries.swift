@@ -17,7 +17,7 @@ final class HeadSeries: SeriesSource {
     private let locked: Locked
     private let context: QueryContext
     private var position = -1
-    private var group: [(times: [Int64], values: [Double])] = []
+    private var group: [HeadSamples] = []
     private var groupStart = 0
     private var groupBytes = 0
     private(set) var labels: Labels?
@@ -39,11 +39,13 @@ final class HeadSeries: SeriesSource {
         try advance()
     }
 
-    func samples() -> (times: [Int64], values: [Double]) {
-        let samples = group[position - groupStart]
+    func samples() -> SampleColumns {
+        let samples = group[position - groupStart].columns(range)
         guard let labels, !expiry.rules.isEmpty else { return samples }
-        return leaving(out: DeletedRows(expiry: expiry).deletedTimes(labels), samples)
+        return samples.leaving(out: DeletedRows(expiry: expiry).deletedTimes(labels))
     }
+
+    var mayHaveHistograms: Bool { group[position - groupStart].histograms != nil }
 
     func advance() throws(ObsError) {
         position += 1
@@ -71,12 +73,7 @@ final class HeadSeries: SeriesSource {
         groupBytes = samples * MemoryLayout<Sample>.stride
         try context.charge(bytes: groupBytes)
         locked {
-            for id in ids[position..<end] {
-                var times: [Int64] = []
-                var values: [Double] = []
-                head.samples(of: id, range: range, times: &times, values: &values)
-                group.append((times, values))
-            }
+            for id in ids[position..<end] { group.append(head.content(of: id, range: range)) }
         }
     }
 }

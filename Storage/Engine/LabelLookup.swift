@@ -160,7 +160,7 @@ private final class ListedLabels: SeriesSource {
     private var rest: ArraySlice<Labels>
     init(_ labels: [Labels]) { rest = labels[...] }
     var labels: Labels? { rest.first }
-    func samples() -> (times: [Int64], values: [Double]) { ([], []) }
+    func samples() -> SampleColumns { SampleColumns() }
     func advance() { rest = rest.dropFirst() }
 }
 
@@ -230,7 +230,7 @@ private final class HeadLabelSets: SeriesSource {
         advance()
     }
 
-    func samples() -> (times: [Int64], values: [Double]) { ([], []) }
+    func samples() -> SampleColumns { SampleColumns() }
 
     func advance() { labels = rest.popFirst().map { Labels(canonical: [UInt8](table[$0].pointee.labelBytes)) } }
 }

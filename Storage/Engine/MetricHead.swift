@@ -3,6 +3,8 @@
 // A series' samples lie in a chain of chunks in the table's arena, newest first, each chunk twice as big as the one before it up to 128 samples: a series of
 // three samples costs 96 bytes, a long one 16 bytes a sample and next to nothing else. Samples lie as they came; a series whose samples came out of order is
 // marked and sorted when it is read or flushed. A chunk knows its time range, so that looking for "was this instant written before?" opens few of them.
+//
+// Histograms, exemplars and starts lie apart (SeriesExtras.swift). A record's count and times are of its samples of both kinds.
 
 internal import ObsCore
 internal import ObsHash
@@ -32,6 +34,7 @@ final class MetricHead {
     /// Years 1 to 9999: what has a calendar day to be stored under. Beyond lie only mistaken units.
     private static let possibleTimes: ClosedRange<Int64> = -62_135_596_800_000...253_402_300_799_999
     private static let tooOld = "sample is older than the retention allows (retention)"
+    private static let duplicate = "duplicate sample for timestamp"
     let table = SeriesTable()
     private(set) var sampleCount = 0
     private(set) var minTime = Int64.max
@@ -40,7 +43,12 @@ final class MetricHead {
     /// What the batches say of metric families. A flush keeps it only beside samples: senders repeat it, and samples come with it.
     private(set) var families = MetricFamilies()
 
-    var usedBytes: Int { table.usedBytes + families.byteSize }
+    /// What few series have; see `SeriesRecord.extras`.
+    private(set) var extras: [SeriesExtras] = []
+    private(set) var histograms: [HeadHistograms] = []
+    private var extraBytes = 0
+
+    var usedBytes: Int { table.usedBytes + families.byteSize + extraBytes }
 
     /// Applies a batch: decides sample by sample, the same way at replay.
     /// - Parameters:
@@ -48,6 +56,8 @@ final class MetricHead {
     ///   - floorMillis: samples before it are too old.
     func append(_ batch: MetricBatch, hashes: [Hash128], floorMillis: Int64, limits: Limits) -> AppendOutcome {
         var outcome = AppendOutcome()
+        let hasMore = !batch.histograms.isEmpty || !batch.exemplars.isEmpty
+        var ids: [Int?] = []
         batch.bytes.withUnsafeBytes { bytes in
             batch.timesMillis.withUnsafeBufferPointer { times in
                 batch.values.withUnsafeBufferPointer { values in
@@ -57,11 +67,20 @@ final class MetricHead {
                         let series = batch.series[index]
                         let labels = UnsafeRawBufferPointer(rebasing: bytes[series.labels.range])
                         let samples = Int(series.firstSample)..<Int(series.firstSample) + Int(series.sampleCount)
-                        guard let id = found[index] ?? intern(hashes[index], labels, limits, samples.count, &outcome) else { continue }
-                        append(table[id], times: times, values: values, samples: samples, floorMillis: floorMillis, &outcome)
+                        let id = found[index] ?? intern(hashes[index], labels, limits, samples.count, &outcome)
+                        if hasMore { ids.append(id) }
+                        guard let id else { continue }
+                        append(
+                            table[id], times: times, values: values, starts: batch.startsMillis, samples: samples, floorMillis: floorMillis, &outcome)
                     }
                 }
             }
+        }
+        if hasMore {
+            for row in 0..<batch.histograms.count {
+                append(batch.histograms, row: row, to: ids[Int(batch.histogramSeries[row])], floorMillis: floorMillis, &outcome)
+            }
+            for exemplar in batch.exemplars { append(exemplar, batch.bytes, to: ids[Int(exemplar.series)], floorMillis: floorMillis, &outcome) }
         }
         sampleCount += outcome.accepted
         if !batch.metadata.isEmpty { families.add(batch) }
@@ -80,24 +99,25 @@ final class MetricHead {
     }
 
     private func append(
-        _ record: UnsafeMutablePointer<SeriesRecord>, times: UnsafeBufferPointer<Int64>, values: UnsafeBufferPointer<Double>, samples: Range<Int>,
-        floorMillis: Int64, _ outcome: inout AppendOutcome
+        _ record: UnsafeMutablePointer<SeriesRecord>, times: UnsafeBufferPointer<Int64>, values: UnsafeBufferPointer<Double>, starts: [Int64],
+        samples: Range<Int>, floorMillis: Int64, _ outcome: inout AppendOutcome
     ) {
+        let hasStarts = !starts.isEmpty || record.pointee.extras != nil
         for sample in samples {
             let time = times[sample]
             let bits = values[sample].bitPattern
             if time < floorMillis || !Self.possibleTimes.contains(time) {
                 outcome.rejected += 1
-                outcome.reason = outcome.reason ?? (time < floorMillis ? Self.tooOld : "timestamp is outside the years 1 to 9999: milliseconds are expected")
+                outcome.reason = outcome.reason ?? refusal(time, floorMillis)
                 continue
             }
             if time <= record.pointee.maxTime, record.pointee.count > 0 {
-                if let old = time == record.pointee.maxTime ? record.pointee.lastBits : value(of: record, at: time) {
-                    if old == bits {
+                if let isSame = isSame(record, time, bits) {
+                    if isSame {
                         outcome.duplicates += 1
                     } else {
                         outcome.rejected += 1
-                        outcome.reason = outcome.reason ?? "duplicate sample for timestamp"
+                        outcome.reason = outcome.reason ?? Self.duplicate
                     }
                     continue
                 }
@@ -106,8 +126,119 @@ final class MetricHead {
                 record.pointee.maxTime = time
                 record.pointee.lastBits = bits
             }
+            if hasStarts { noteStart(starts.isEmpty ? 0 : starts[sample], record) }
             push(record, Sample(timeMillis: time, bits: bits))
             outcome.accepted += 1
+        }
+    }
+
+    private func refusal(_ time: Int64, _ floorMillis: Int64) -> String {
+        time < floorMillis ? Self.tooOld : "timestamp is outside the years 1 to 9999: milliseconds are expected"
+    }
+
+    /// Whether what was written for an instant is this value; nil when nothing was.
+    private func isSame(_ record: UnsafeMutablePointer<SeriesRecord>, _ time: Int64, _ bits: UInt64) -> Bool? {
+        guard let place = record.pointee.extras, extras[place].histograms >= 0 else {
+            return (time == record.pointee.maxTime ? record.pointee.lastBits : value(of: record, at: time)).map { $0 == bits }
+        }
+        if let isStale = histograms[Int(extras[place].histograms)].isStale(at: time) { return isStale && bits == SpecialValue.staleBits }
+        return value(of: record, at: time).map { $0 == bits }
+    }
+
+    // MARK: Histograms, exemplars, starts
+
+    /// Changes what there is beside floats, and counts the memory.
+    private func withExtras(_ record: UnsafeMutablePointer<SeriesRecord>, _ body: (inout SeriesExtras) -> Void) {
+        let place = record.pointee.extras ?? extras.count
+        if place == extras.count {
+            record.pointee.extras = place
+            extras.append(SeriesExtras())
+            extraBytes += MemoryLayout<SeriesExtras>.stride
+        }
+        body(&extras[place])
+    }
+
+    private func noteStart(_ startMillis: Int64, _ record: UnsafeMutablePointer<SeriesRecord>) {
+        guard startMillis != 0 || record.pointee.extras != nil else { return }
+        withExtras(record) { extras in
+            let sample = Int(record.pointee.count) - (extras.histograms < 0 ? 0 : histograms[Int(extras.histograms)].count)
+            let before = extras.starts.changes.count
+            extras.starts.note(startMillis, sample: sample)
+            extraBytes += (extras.starts.changes.count - before) * 16
+        }
+    }
+
+    private func append(_ batch: HistogramColumns, row: Int, to id: Int?, floorMillis: Int64, _ outcome: inout AppendOutcome) {
+        let time = batch.timesMillis[row]
+        guard let id, time >= floorMillis, Self.possibleTimes.contains(time) else {
+            outcome.rejected += 1
+            outcome.reason = outcome.reason ?? refusal(time, floorMillis)
+            return
+        }
+        if let fault = batch.fault(ofRow: row) {
+            outcome.rejected += 1
+            outcome.reason = outcome.reason ?? "invalid native histogram: \(fault)"
+            return
+        }
+        let record = table[id]
+        if time <= record.pointee.maxTime, record.pointee.count > 0, let isSame = isSame(record, batch, row) {
+            if isSame {
+                outcome.duplicates += 1
+                outcome.histograms += 1
+            } else {
+                outcome.rejected += 1
+                outcome.reason = outcome.reason ?? Self.duplicate
+            }
+            return
+        }
+        withExtras(record) { extras in
+            if extras.histograms < 0 {
+                extras.histograms = Int32(histograms.count)
+                histograms.append(HeadHistograms())
+            }
+            let before = histograms[Int(extras.histograms)].usedBytes
+            histograms[Int(extras.histograms)].append(batch, row: row)
+            extraBytes += histograms[Int(extras.histograms)].usedBytes - before
+        }
+        note(time, record)
+        if time > record.pointee.maxTime { record.pointee.maxTime = time }
+        outcome.accepted += 1
+        outcome.histograms += 1
+    }
+
+    private func isSame(_ record: UnsafeMutablePointer<SeriesRecord>, _ batch: HistogramColumns, _ row: Int) -> Bool? {
+        if let place = record.pointee.extras, extras[place].histograms >= 0,
+            let isEqual = histograms[Int(extras[place].histograms)].isEqual(to: batch, row: row)
+        {
+            return isEqual
+        }
+        return value(of: record, at: batch.timesMillis[row]).map { $0 == SpecialValue.staleBits && batch.isStale(row) }
+    }
+
+    /// Keeps an exemplar of a series that has samples; what is out of order, or none, is passed over in silence, as the original does.
+    private func append(_ exemplar: MetricBatch.Exemplar, _ bytes: [UInt8], to id: Int?, floorMillis: Int64, _ outcome: inout AppendOutcome) {
+        let time = exemplar.timeMillis
+        guard let id, time >= floorMillis, Self.possibleTimes.contains(time) else { return }
+        let record = table[id]
+        let newest = record.pointee.maxTime
+        guard record.pointee.count > 0, abs(newest - time) <= HeadExemplar.reachMillis else { return }
+        bytes.withUnsafeBytes { bytes in
+            let labels = UnsafeRawBufferPointer(rebasing: bytes[exemplar.labels.range])
+            if let last = record.pointee.extras.flatMap({ extras[$0].exemplars.last }) {
+                let order = last.compare(labels, exemplar.value, time)
+                if order == 0 { outcome.exemplars += 1 }
+                guard order < 0 else { return }
+            }
+            guard HeadExemplar.fits(labels) else { return }
+            let copy = table.arena.allocate(max(labels.count, 1))
+            if let source = labels.baseAddress { copy.copyMemory(from: source, byteCount: labels.count) }
+            withExtras(record) { extras in
+                extras.exemplars.append(
+                    HeadExemplar(
+                        timeMillis: time, value: exemplar.value, sampleMillis: newest, labels: UnsafeRawBufferPointer(start: copy, count: labels.count)))
+                extraBytes += MemoryLayout<HeadExemplar>.stride * 3 / 2
+            }
+            outcome.exemplars += 1
         }
     }
 
@@ -124,9 +255,13 @@ final class MetricHead {
         guard let chunk else { return }
         chunk.samples[Int(chunk.pointee.count)] = sample
         chunk.pointee.count += 1
-        let time = sample.timeMillis
-        if time < chunk.pointee.minTime { chunk.pointee.minTime = time }
-        if time > chunk.pointee.maxTime { chunk.pointee.maxTime = time }
+        if sample.timeMillis < chunk.pointee.minTime { chunk.pointee.minTime = sample.timeMillis }
+        if sample.timeMillis > chunk.pointee.maxTime { chunk.pointee.maxTime = sample.timeMillis }
+        note(sample.timeMillis, record)
+    }
+
+    /// Counts a sample in.
+    private func note(_ time: Int64, _ record: UnsafeMutablePointer<SeriesRecord>) {
         if time < record.pointee.minTime { record.pointee.minTime = time }
         if time < minTime { minTime = time }
         if time > maxTime { maxTime = time }
@@ -149,7 +284,8 @@ final class MetricHead {
     func hasSamples(_ id: Int, _ range: ClosedRange<Int64>) -> Bool {
         let record = table[id]
         guard record.pointee.count > 0, record.pointee.minTime <= range.upperBound, record.pointee.maxTime >= range.lowerBound else { return false }
-        if range.contains(record.pointee.minTime) || range.contains(record.pointee.maxTime) { return true }
+        // Histograms are not written to segments yet.
+        if record.pointee.extras == nil, range.contains(record.pointee.minTime) || range.contains(record.pointee.maxTime) { return true }
         var next = record.pointee.tail
         while let chunk = next {
             if chunk.pointee.minTime <= range.upperBound, chunk.pointee.maxTime >= range.lowerBound {
@@ -160,7 +296,7 @@ final class MetricHead {
         return false
     }
 
-    /// Copies the samples of a series within `range` in time order.
+    /// Copies the floats of a series within `range` in time order.
     func samples(of id: Int, range: ClosedRange<Int64>, times: inout [Int64], values: inout [Double]) {
         let record = table[id]
         guard record.pointee.count > 0, record.pointee.minTime <= range.upperBound, record.pointee.maxTime >= range.lowerBound else { return }

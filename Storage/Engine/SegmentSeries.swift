@@ -31,11 +31,14 @@ final class SegmentSeries: SeriesSource {
         try advance()
     }
 
-    func samples() throws(ObsError) -> (times: [Int64], values: [Double]) {
-        let samples = try segment.reading { () throws(ObsError) in try scan.samples(ordinals[position]) }
+    func samples() throws(ObsError) -> SampleColumns {
+        let samples = try segment.reading { () throws(ObsError) in try scan.columns(ordinals[position]) }
         guard let labels, !mask.isEmpty else { return samples }
-        let deleted = mask.deletedTimes(labels)
-        return deleted.isEmpty ? samples : leaving(out: deleted, samples)
+        return samples.leaving(out: mask.deletedTimes(labels))
+    }
+
+    var mayHaveHistograms: Bool {
+        get throws(ObsError) { try segment.reading { () throws(ObsError) in try scan.mayHaveHistograms(ordinals[position]) } }
     }
 
     func summary(_ parts: SummaryParts, read: inout Int) throws(ObsError) -> SampleSummary {

@@ -10,7 +10,9 @@ protocol SeriesSource: AnyObject {
     /// Labels of the present series; nil at the end.
     var labels: Labels? { get }
     /// Samples of the present series within the asked range, in time order.
-    func samples() throws(ObsError) -> (times: [Int64], values: [Double])
+    func samples() throws(ObsError) -> SampleColumns
+    /// False when the present series has nothing but floats within the range: then what follows may be asked for.
+    var mayHaveHistograms: Bool { get throws(ObsError) }
     /// What those samples come to; `read` grows by those that had to be read for it.
     func summary(_ parts: SummaryParts, read: inout Int) throws(ObsError) -> SampleSummary
     /// The same in pieces, in time order.
@@ -22,6 +24,8 @@ protocol SeriesSource: AnyObject {
 
 /// For a source that has nothing but samples.
 extension SeriesSource {
+    var mayHaveHistograms: Bool { false }
+
     func summary(_ parts: SummaryParts, read: inout Int) throws(ObsError) -> SampleSummary {
         let samples = try samples()
         read += samples.times.count
@@ -36,7 +40,10 @@ extension SeriesSource {
         return [SamplePiece(minTime: first, maxTime: last)]
     }
 
-    func samples(_ piece: SamplePiece) throws(ObsError) -> (times: [Int64], values: [Double]) { try samples() }
+    func samples(_ piece: SamplePiece) throws(ObsError) -> (times: [Int64], values: [Double]) {
+        let samples = try samples()
+        return (samples.times, samples.values)
+    }
 }
 
 final class MergedSeriesSet: SeriesSet {
@@ -64,23 +71,44 @@ final class MergedSeriesSet: SeriesSet {
         context.release(samples: givenSamples)
         givenSamples = 0
         while let labels = try take() {
-            var merged = try sources[group[0]].samples()
-            for index in group.dropFirst() { merged = mergeSamples(merged, try sources[index].samples()) }
+            let merged = try mergedSamples()
             try putBack()
-            if merged.times.isEmpty { continue }
-            try context.charge(series: 1)
-            try context.charge(bytes: labels.bytes.count + 64)
-            givenSamples = merged.times.count
-            try context.charge(samples: givenSamples)
-            return SeriesSamples(labels: labels, timesMillis: merged.times, values: merged.values)
+            if merged.isEmpty { continue }
+            return try give(labels, merged)
         }
         return nil
+    }
+
+    private func mergedSamples() throws(ObsError) -> SampleColumns {
+        var merged = try sources[group[0]].samples()
+        for index in group.dropFirst() { merged = .merged(merged, try sources[index].samples()) }
+        return merged
+    }
+
+    /// Charges for a series that is handed out.
+    private func give(_ labels: Labels, _ samples: SampleColumns) throws(ObsError) -> SeriesSamples {
+        try context.charge(series: 1)
+        try context.charge(bytes: labels.bytes.count + 64)
+        givenSamples = samples.sampleCount
+        try context.charge(samples: givenSamples)
+        return SeriesSamples(
+            labels: labels, timesMillis: samples.times, values: samples.values, startsMillis: samples.starts.contains { $0 != 0 } ? samples.starts : [],
+            histograms: samples.histograms)
     }
 
     func nextSummary(_ parts: SummaryParts) throws(ObsError) -> SeriesSummary? {
         context.release(samples: givenSamples)
         givenSamples = 0
         while let labels = try take() {
+            if try mayHaveHistograms() {
+                let merged = try mergedSamples()
+                try putBack()
+                if merged.isEmpty { continue }
+                var summary = SampleSummary()
+                summary.append(timesMillis: merged.times, values: merged.values)
+                let whole = try give(labels, merged)
+                return SeriesSummary(labels: labels, samples: summary, whole: merged.histograms == nil ? nil : whole)
+            }
             var read = 0
             let summary = group.count == 1 ? try sources[group[0]].summary(parts, read: &read) : try summarize(parts, read: &read)
             try putBack()
@@ -92,6 +120,11 @@ final class MergedSeriesSet: SeriesSet {
             return SeriesSummary(labels: labels, samples: summary)
         }
         return nil
+    }
+
+    private func mayHaveHistograms() throws(ObsError) -> Bool {
+        for index in group where try sources[index].mayHaveHistograms { return true }
+        return false
     }
 
     /// Puts pieces of several sources together. One that overlaps no other stands for its samples; those that overlap are read and merged.

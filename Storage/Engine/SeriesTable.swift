@@ -9,17 +9,38 @@ struct SeriesRecord {
     var labels: UnsafeRawPointer
     var labelsCount: UInt32
     /// Samples of a series, rows of a stream.
-    var count: UInt32
-    var minTime: Int64
-    var maxTime: Int64
-    /// Bits of the value at `maxTime`: what a repeated sample is compared with.
-    var lastBits: UInt64
+    var count: UInt32 = 0
+    var minTime = Int64.max
+    var maxTime = Int64.min
+    /// Bits of the value at `maxTime`, if a float is there: what a repeated sample is compared with.
+    var lastBits: UInt64 = 0
     /// The chunk samples are added to; see `MetricHead`.
     var tail: UnsafeMutablePointer<SampleChunk>?
     /// The series before this one with the same metric name, `SeriesTable.none` at the end.
     var previousOfName: UInt32
+    /// The lower bits: 1 + where `MetricHead.extras` has more of the series, 0 for nothing. The highest: whether it is unordered.
+    private var more: UInt32 = 0
+
+    private static let unorderedBit: UInt32 = 1 << 31
+
     /// Whether a sample ever came that was older than the one before it.
-    var isUnordered: Bool
+    var isUnordered: Bool {
+        get { more & Self.unorderedBit != 0 }
+        set { more = newValue ? more | Self.unorderedBit : more & ~Self.unorderedBit }
+    }
+
+    /// Where `MetricHead.extras` has more of the series; nil when it has floats alone.
+    var extras: Int? {
+        get { more & ~Self.unorderedBit == 0 ? nil : Int(more & ~Self.unorderedBit) - 1 }
+        set { more = more & Self.unorderedBit | UInt32((newValue ?? -1) + 1) }
+    }
+
+    init(hash: Hash128, labels: UnsafeRawPointer, labelsCount: UInt32, previousOfName: UInt32) {
+        self.hash = hash
+        self.labels = labels
+        self.labelsCount = labelsCount
+        self.previousOfName = previousOfName
+    }
 
     var labelBytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: labels, count: Int(labelsCount)) }
 }
@@ -104,9 +125,7 @@ final class SeriesTable {
         let copy = arena.allocate(max(labels.count, 1))
         if let source = labels.baseAddress { copy.copyMemory(from: source, byteCount: labels.count) }
         self[id].initialize(
-            to: SeriesRecord(
-                hash: hash, labels: UnsafeRawPointer(copy), labelsCount: UInt32(labels.count), count: 0, minTime: .max, maxTime: .min, lastBits: 0, tail: nil,
-                previousOfName: link(id, labels), isUnordered: false))
+            to: SeriesRecord(hash: hash, labels: UnsafeRawPointer(copy), labelsCount: UInt32(labels.count), previousOfName: link(id, labels)))
         place(hash, id)
         count += 1
         return id

@@ -374,6 +374,15 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         return MergedSeriesSet(sources, context: context)
     }
 
+    package func exemplars(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [SeriesExemplars] {
+        let deletions = shared.tombstones.deletions(context.tenant, .metrics)
+        var heads: [MetricHead] = []
+        var scan = ExemplarScan(selectors, range: range, context: context)
+        for segment in try metrics.snapshot(context.tenant, { heads.append($0) }) { try scan.add(segment, deletions.mask(of: segment.info)) }
+        for head in heads { try scan.add(head, deletions.expiry, locked: metrics.locked) }
+        return scan.series()
+    }
+
     package func metricFamilies(context: QueryContext) throws(ObsError) -> MetricFamilies {
         var ofHeads = MetricFamilies()
         var families = MetricFamilies()

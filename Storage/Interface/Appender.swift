@@ -89,6 +89,10 @@ package struct AppendOutcome: Sendable, Equatable {
     package var rejected = 0
     /// The first rejection, for the answer.
     package var reason: String?
+    /// Of `accepted` and `duplicates` together: samples that are native histograms.
+    package var histograms = 0
+    /// Exemplars that are kept, or were already; they are no records and in none of the other counts.
+    package var exemplars = 0
 
     package init(accepted: Int = 0, duplicates: Int = 0, rejected: Int = 0, reason: String? = nil) {
         self.accepted = accepted

@@ -24,6 +24,10 @@ package protocol Reader: Sendable {
         _ signal: Signal, _ name: String, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, limit: Int, context: QueryContext
     ) throws(ObsError) -> [String]
 
+    /// Exemplars of the metrics signal within `range` (milliseconds, both ends inclusive) of the series that satisfy all matchers of at least one of `selectors`
+    /// (none given: all), series in label order. What a sender repeats comes once.
+    func exemplars(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [SeriesExemplars]
+
     /// Type, unit and help of the tenant's metric families, as last said.
     func metricFamilies(context: QueryContext) throws(ObsError) -> MetricFamilies
 
@@ -80,7 +84,8 @@ package protocol SeriesSet: AnyObject {
     func next() throws(ObsError) -> SeriesSamples?
 
     /// The next series, summed up: what `next` would give, without its samples, and most often without reading them. For who does not look at each sample;
-    /// the two may be mixed. Charges for the series and for samples that had to be read.
+    /// the two may be mixed. Charges for the series and for samples that had to be read. A series with native histograms in the range is not summed up: it comes
+    /// whole beside the summary of its floats, and is charged for as by `next`.
     func nextSummary(_ parts: SummaryParts) throws(ObsError) -> SeriesSummary?
 }
 
@@ -89,7 +94,7 @@ extension SeriesSet {
         guard let series = try next() else { return nil }
         var samples = SampleSummary()
         samples.append(timesMillis: series.timesMillis, values: series.values)
-        return SeriesSummary(labels: series.labels, samples: samples)
+        return SeriesSummary(labels: series.labels, samples: samples, whole: series.histograms == nil ? nil : series)
     }
 }
 

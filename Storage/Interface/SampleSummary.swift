@@ -159,10 +159,14 @@ package func twoSum(_ a: Double, _ b: Double) -> (sum: Double, error: Double) {
 /// One series' samples of a range, summed up.
 package struct SeriesSummary: Sendable {
     package var labels: Labels
+    /// Of the samples that are floats.
     package var samples: SampleSummary
+    /// The series as `next` would have given it, if there are native histograms in the range: then `samples` is not all there is to know. Nil otherwise.
+    package var whole: SeriesSamples?
 
-    package init(labels: Labels, samples: SampleSummary) {
+    package init(labels: Labels, samples: SampleSummary, whole: SeriesSamples? = nil) {
         self.labels = labels
         self.samples = samples
+        self.whole = whole
     }
 }

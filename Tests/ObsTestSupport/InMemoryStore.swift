@@ -4,11 +4,25 @@ package import ObsStore
 /// A naive store: lists of what was appended, read by scanning. The model the engine is checked against, and what the query languages are tested on.
 package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // all state is inside `state`
     private struct State {
-        var series: [Labels: [Int64: Double]] = [:]
+        var series: [Labels: [Int64: Sample]] = [:]
+        var exemplars: [Labels: [Exemplar]] = [:]
         var families = MetricFamilies()
         var logs: [LogBatch] = []
         var spans: [SpanBatch] = []
         var arrivals: UInt64 = 0
+    }
+    /// A float, or a histogram of one row.
+    private struct Sample {
+        var value = 0.0
+        var startMillis: Int64 = 0
+        var histogram: HistogramColumns?
+
+        func isSame(_ other: Sample) -> Bool {
+            guard let histogram, let others = other.histogram else {
+                return self.histogram == nil && other.histogram == nil && value.bitPattern == other.value.bitPattern
+            }
+            return histogram.isEqual(0, to: others, row: 0)
+        }
     }
     private let state = Monitor<[TenantID: State]>([:])
 
@@ -21,20 +35,37 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
     package func append(_ batch: MetricBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
         var outcome = AppendOutcome()
         state.update { tenants in
-            tenants[origin.tenant, default: State()].families.add(batch)
-            for series in batch.series {
-                let labels = batch.labels(of: series)
-                for sample in Int(series.firstSample)..<Int(series.firstSample + series.sampleCount) {
-                    let old = tenants[origin.tenant, default: State()].series[labels, default: [:]].updateValue(
-                        batch.values[sample], forKey: batch.timesMillis[sample])
-                    if let old {
-                        tenants[origin.tenant]?.series[labels]?[batch.timesMillis[sample]] = old
-                        if old.bitPattern == batch.values[sample].bitPattern { outcome.duplicates += 1 } else { outcome.rejected += 1 }
-                    } else {
-                        outcome.accepted += 1
-                    }
+            var state = tenants[origin.tenant, default: State()]
+            tenants[origin.tenant] = nil
+            state.families.add(batch)
+            func add(_ sample: Sample, _ labels: Labels, _ timeMillis: Int64) {
+                if let old = state.series[labels]?[timeMillis] {
+                    if old.isSame(sample) { outcome.duplicates += 1 } else { outcome.rejected += 1 }
+                    if old.isSame(sample), sample.histogram != nil { outcome.histograms += 1 }
+                } else {
+                    state.series[labels, default: [:]][timeMillis] = sample
+                    outcome.accepted += 1
+                    if sample.histogram != nil { outcome.histograms += 1 }
                 }
             }
+            for series in batch.series {
+                let labels = batch.labels(of: series)
+                for row in Int(series.firstSample)..<Int(series.firstSample + series.sampleCount) {
+                    let start = batch.startsMillis.isEmpty ? 0 : batch.startsMillis[row]
+                    add(Sample(value: batch.values[row], startMillis: start), labels, batch.timesMillis[row])
+                }
+            }
+            for row in 0..<batch.histograms.count {
+                let sample = Sample(histogram: batch.histograms.keeping([row]))
+                add(sample, batch.labels(of: batch.series[Int(batch.histogramSeries[row])]), batch.histograms.timesMillis[row])
+            }
+            for exemplar in batch.exemplars {
+                let labels = Labels(canonical: Array(batch.bytes[exemplar.labels.range]))
+                state.exemplars[batch.labels(of: batch.series[Int(exemplar.series)]), default: []].append(
+                    Exemplar(labels: labels, value: exemplar.value, timeMillis: exemplar.timeMillis))
+                outcome.exemplars += 1
+            }
+            tenants[origin.tenant] = state
         }
         completion(.success(outcome))
     }
@@ -63,9 +94,28 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
         var found: [SeriesSamples] = []
         for labels in all.keys.sorted() where matchers.match(labels) {
             let samples = (all[labels] ?? [:]).filter { range.contains($0.key) }.sorted { $0.key < $1.key }
-            if !samples.isEmpty { found.append(SeriesSamples(labels: labels, timesMillis: samples.map(\.key), values: samples.map(\.value))) }
+            if !samples.isEmpty { found.append(series(labels, samples)) }
         }
         return List(found, context)
+    }
+
+    private func series(_ labels: Labels, _ samples: [(key: Int64, value: Sample)]) -> SeriesSamples {
+        let floats = samples.filter { $0.value.histogram == nil }
+        let starts = floats.map(\.value.startMillis)
+        var histograms = HistogramColumns()
+        for sample in samples { if let histogram = sample.value.histogram { histograms.append(histogram, row: 0) } }
+        return SeriesSamples(
+            labels: labels, timesMillis: floats.map(\.key), values: floats.map(\.value.value), startsMillis: starts.contains { $0 != 0 } ? starts : [],
+            histograms: histograms.isEmpty ? nil : histograms)
+    }
+
+    package func exemplars(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [SeriesExemplars] {
+        let all = tenant(context).exemplars
+        return all.keys.sorted().compactMap { labels in
+            guard selectors.isEmpty || selectors.contains(where: { $0.match(labels) }) else { return nil }
+            let found = Exemplar.merged((all[labels] ?? []).filter { range.contains($0.timeMillis) })
+            return found.isEmpty ? nil : SeriesExemplars(labels: labels, exemplars: found)
+        }
     }
 
     private final class List: SeriesSet {
@@ -81,7 +131,7 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
             givenSamples = 0
             guard let first = rest.popFirst() else { return nil }
             try context.charge(series: 1)
-            givenSamples = first.values.count
+            givenSamples = first.values.count + (first.histograms.map { $0.byteSize / 16 } ?? 0)
             try context.charge(samples: givenSamples)
             return first
         }
