@@ -125,7 +125,7 @@ struct LogCount {
         let info = work.block.info
         let isWhole = info.minNanos >= selection.startNanos && info.maxNanos < selection.endNanos
         let bucket = isWhole && grid.bucket(info.minNanos) == grid.bucket(info.maxNanos) ? grid.bucket(info.minNanos) : nil
-        if let bucket, repeated.isEmpty, selection.lines.isEmpty, work.mask.isEmpty, let counts = info.counts {
+        if let bucket, repeated.isEmpty, selection.lines.isEmpty, selection.fields.isEmpty, work.mask.isEmpty, let counts = info.counts {
             return try add(bucket, work.block.streams, counts.streams, work.matching)
         }
         let hidden = work.mask.isEmpty ? [] : work.block.streams.map { work.mask.rows($0) }
@@ -204,7 +204,9 @@ struct LogCount {
                 let stream = Int(batch.stream[row])
                 guard time >= selection.startNanos, time < selection.endNanos, matching[stream], let bucket = grid.bucket(time) else { continue }
                 let line = UnsafeRawBufferPointer(rebasing: bytes[batch.line[row].range])
-                guard selection.lines.allSatisfy({ $0.passes(line) }) else { continue }
+                guard selection.lines.allSatisfy({ $0.passes(line) }),
+                    selection.fields.pass(line: batch.line[row], attributes: batch.attributes[row], in: bytes)
+                else { continue }
                 if !hidden.isEmpty, hidden[stream].contains(time, line: batch.line[row], in: bytes) { continue }
                 if zones.contains(time), keys.isShared(SharedKeys.key(hashes[stream], time)), !isNew(batch, row) { continue }
                 counts[stream * grid.count + bucket] += 1

@@ -30,6 +30,7 @@ extension LogSelection {
             for row in 0..<block.rows where !wanted.contains(times[row]) { rows.remove(row) }
         }
         for filter in lines where !rows.isEmpty { rows = try filter.rows(of: try block.lines(), among: rows) }
+        for filter in fields where !rows.isEmpty { rows = try filter.rows(of: block, among: rows) }
         if !rows.isEmpty, hidden.contains(where: { !$0.isEmpty }) { try removeHidden(block, hidden, from: &rows) }
         return rows
     }
@@ -78,6 +79,25 @@ extension LineFilter {
                 }
                 if !candidates.isEmpty { found.formUnion(try lines.rows(among: candidates, where: body)) }
             }
+        }
+        return isNegated ? among.subtracting(found) : found
+    }
+}
+
+extension FieldFilter {
+    /// The rows of `among` that pass.
+    func rows(of block: LogBlockView, among: RowSet) throws(ObsError) -> RowSet {
+        let texts = source == .line ? try block.lines() : try block.attributes()
+        return try rows(of: texts, among: among)
+    }
+
+    func rows(of texts: BlockTexts, among: RowSet) throws(ObsError) -> RowSet {
+        var found = RowSet(count: among.count)
+        var rest = among
+        for (index, path) in paths.enumerated() where !rest.isEmpty {
+            found.formUnion(try texts.rows(where: path, of: source, pass: test, among: rest))
+            // What has the field is not asked for the next.
+            if index + 1 < paths.count { rest.subtract(try texts.rows(where: path, of: source, pass: .exists, among: rest)) }
         }
         return isNegated ? among.subtracting(found) : found
     }

@@ -124,7 +124,9 @@ struct LogScan {
                 let time = batch.timeNanos[row]
                 guard wanted.contains(time), matching[Int(batch.stream[row])] else { return false }
                 let line = UnsafeRawBufferPointer(rebasing: bytes[batch.line[row].range])
-                guard selection.lines.allSatisfy({ $0.passes(line) }) else { return false }
+                guard selection.lines.allSatisfy({ $0.passes(line) }),
+                    selection.fields.pass(line: batch.line[row], attributes: batch.attributes[row], in: bytes)
+                else { return false }
                 return hidden.isEmpty || !hidden[Int(batch.stream[row])].contains(time, line: batch.line[row], in: bytes)
             }
         }

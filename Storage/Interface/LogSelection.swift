@@ -13,6 +13,8 @@ package struct LogSelection: Sendable {
     package var direction: Direction
     /// All must hold on the line as it is stored. The scan applies them exactly.
     package var lines: [LineFilter]
+    /// All must hold on the fields of the line or of the attributes. The scan applies them exactly.
+    package var fields: [FieldFilter]
     /// What the sink looks at; the rest may come as defaults. Stream, time, flags and arrival always come.
     package var columns: LogColumns
     /// How many rows the sink means to keep: a block's are handed out in portions of as many, the wanted end first. Nil: all at once.
@@ -20,13 +22,14 @@ package struct LogSelection: Sendable {
 
     package init(
         matchers: [LabelMatcher], startNanos: Int64, endNanos: Int64, direction: Direction = .backward, lines: [LineFilter] = [],
-        columns: LogColumns = .all, limit: Int? = nil
+        fields: [FieldFilter] = [], columns: LogColumns = .all, limit: Int? = nil
     ) {
         self.matchers = matchers
         self.startNanos = startNanos
         self.endNanos = endNanos
         self.direction = direction
         self.lines = lines
+        self.fields = fields
         self.columns = columns
         self.limit = limit
     }

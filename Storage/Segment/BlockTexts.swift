@@ -88,4 +88,34 @@ package final class BlockTexts: Sendable {
             return found
         }
     }
+
+    /// The rows of `among` whose field passes a test.
+    package func rows(where path: FieldPath, of source: FieldSource, pass test: FieldTest, among: RowSet) throws(ObsError) -> RowSet {
+        switch form {
+        case .empty: return RowSet(count: count)
+        case .opened(let view): return try view.rows(where: path, of: source, pass: test, among: among)
+        case .strings: return try rows(among: among) { test.passes(path, in: $0, source) }
+        }
+    }
+
+    /// The values of a field; of rows that are not of `among` they may be missing.
+    package func values(of path: FieldPath, _ source: FieldSource, among: RowSet) throws(ObsError) -> FieldValues {
+        switch form {
+        case .empty: return FieldValues(count: count)
+        case .opened(let view): return try view.values(of: path, source, among: among)
+        case .strings(let ranges, let bytes):
+            var values = FieldValues(count: count)
+            var texts = ByteInterner()
+            bytes.withUnsafeBytes { bytes in
+                among.forEach { row in
+                    let number = path.withValue(in: UnsafeRawBufferPointer(rebasing: bytes[ranges[row].range]), source) { form, value in
+                        form.withText(value) { texts.intern($0) + 1 }
+                    }
+                    values.ofRow[row] = UInt32(number ?? 0)
+                }
+            }
+            values.texts = (0..<texts.count).map { Array(texts.bytes[texts.range($0)]) }
+            return values
+        }
+    }
 }

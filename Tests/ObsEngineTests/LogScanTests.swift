@@ -36,13 +36,20 @@ final class LogScanTests: EngineTestCase {
                 if let earlier = bodies.last, random.next() % 3 == 0 { body += earlier.prefix(20) }
                 bodies.append(body)
                 rows += body
-                let batch = logBatch(body.map { (["level": $0.level, "app": $0.app], $0.time, $0.line) }, identified: identified)
+                var batch = logBatch(body.map { (["level": $0.level, "app": $0.app], $0.time, $0.line) }, identified: identified)
+                for row in 0..<batch.count { batch.attributes[row] = batch.bytes.intern(attributes(batch.timeNanos[row])) }
                 _ = try engine.appendAndWait(batch, origin: origin())
             }
             if part < 3 { try engine.flush() }
             if part == 1 { try engine.merge() }
         }
         return (engine, identified ? Array(Set(rows)) : rows)
+    }
+
+    private func attributes(_ time: Int64) -> [UInt8] {
+        var list: [UInt8] = []
+        list.appendAttribute("n".utf8, .int(time % 5))
+        return list
     }
 
     private func line(_ random: inout SplitMix, _ level: String) -> String {
@@ -70,23 +77,45 @@ final class LogScanTests: EngineTestCase {
         ]
     }()
 
+    private static let fields: [(name: String, fields: [FieldFilter])] = {
+        let (level, status) = (FieldPath("level"), FieldPath("status"))
+        return [
+            ("status", [FieldFilter(.line, status, .compares(.greaterOrEqual, .number(.integer(300))))]),
+            ("no status", [FieldFilter(.line, status, .exists, isNegated: true)]),
+            (
+                "error and msg",
+                [
+                    FieldFilter(.line, level, .compares(.equal, .text(Array("error".utf8)))), FieldFilter(.line, FieldPath("msg"), .holds { $0.count > 20 }),
+                ]
+            ),
+            ("not 250", [FieldFilter(.line, [FieldPath("absent"), status], .compares(.equal, .number(.integer(250))), isNegated: true)]),
+            ("id", [FieldFilter(.line, FieldPath("id"), .compares(.less, .text(Array("8".utf8))))]),
+            ("attribute", [FieldFilter(.attributes, FieldPath("n"), .compares(.less, .number(.double(2.5))))]),
+        ]
+    }()
+
     func testAgainstRows() throws {
         var random = SplitMix(state: 11)
         for identified in [false, true] {
             let (engine, rows) = try filled(&random, identified: identified)
             defer { engine.close() }
-            for (name, filters) in Self.filters {
+            for (name, filters, fields) in Self.filters.map({ ($0.name, $0.filters, []) }) + Self.fields.map({ ($0.name, [], $0.fields) }) {
                 let start = Int64(random.next() % 6000)
                 let end = start + 500 + Int64(random.next() % 9000)
                 let app = random.next() % 2 == 0 ? "app1" : nil
                 let matchers = app.map { [LabelMatcher(equal: "app", $0)] } ?? []
                 let wanted = rows.filter { row in
                     var line = row.line
+                    let attributes = attributes(row.time)
                     return row.time >= start && row.time < end && app ?? row.app == row.app
                         && line.withUTF8 { text in filters.allSatisfy { $0.passes(UnsafeRawBufferPointer(text)) } }
+                        && fields.allSatisfy { field in
+                            field.source == .line
+                                ? line.withUTF8 { field.passes(UnsafeRawBufferPointer($0)) } : attributes.withUnsafeBytes { field.passes($0) }
+                        }
                 }
                 let place = "\(name), identified \(identified), \(start)..<\(end)"
-                try check(engine, LogSelection(matchers: matchers, startNanos: start, endNanos: end, lines: filters), wanted, place)
+                try check(engine, LogSelection(matchers: matchers, startNanos: start, endNanos: end, lines: filters, fields: fields), wanted, place)
             }
         }
     }

@@ -213,7 +213,10 @@ extension LogSelection {
     fileprivate func rows(of batch: LogBatch) -> [Int] {
         (0..<batch.count).filter { row in
             batch.timeNanos[row] >= startNanos && batch.timeNanos[row] < endNanos && matchers.match(batch.labels(ofStream: batch.stream[row]))
-                && batch.bytes.withUnsafeBytes { bytes in lines.allSatisfy { $0.passes(UnsafeRawBufferPointer(rebasing: bytes[batch.line[row].range])) } }
+                && batch.bytes.withUnsafeBytes { bytes in
+                    lines.allSatisfy { $0.passes(UnsafeRawBufferPointer(rebasing: bytes[batch.line[row].range])) }
+                        && fields.pass(line: batch.line[row], attributes: batch.attributes[row], in: bytes)
+                }
         }
     }
 }

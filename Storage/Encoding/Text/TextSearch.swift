@@ -210,7 +210,7 @@ final class TextSearch {
         return try collect(walk.found, node, shapes, columns, rows, probe, among: among)
     }
 
-    private func places(_ node: TextNode, _ shapes: TextShapes, _ column: Int) -> TextShapes.Places {
+    func places(_ node: TextNode, _ shapes: TextShapes, _ column: Int) -> TextShapes.Places {
         let key = node.number << 32 | column
         if let known = places[key] { return known }
         let made = shapes.places(column)
@@ -246,20 +246,36 @@ final class TextSearch {
     }
 
     /// Rows whose value in one of the slots (shape and slot in one number; nil: in any) is among the hits.
-    private func insert(_ hits: RowSet, _ node: TextNode, _ shapes: TextShapes, _ column: Int, _ slots: Set<Int>?, into result: inout RowSet) {
+    func insert(_ hits: RowSet, _ node: TextNode, _ shapes: TextShapes, _ column: Int, _ slots: Set<Int>?, into result: inout RowSet) {
         let places = places(node, shapes, column)
         guard let slots else {
             if places.rows.isEmpty { return result.formUnion(hits) }
             return hits.forEach { result.insert(Int(places.rows[$0])) }
         }
         // Which shapes have a slot that counts, where each has but one of the column.
-        var shapeCounts = [Bool](repeating: false, count: shapes.shapes.count)
-        for slot in slots { shapeCounts[slot >> 8] = true }
+        let shapeCounts = shapesThatCount(shapes, slots)
         hits.forEach { value in
             let row = places.rows.isEmpty ? value : Int(places.rows[value])
             let shape = Int(shapes.shapeOf[row])
             if shapeCounts[shape], places.slots.isEmpty || slots.contains(shape << 8 | Int(places.slots[value])) { result.insert(row) }
         }
+    }
+
+    /// Calls `body` with each of a column's values in one of the slots, and its row.
+    func forEachPlace(_ node: TextNode, _ shapes: TextShapes, _ column: Int, _ slots: Set<Int>, _ body: (_ value: Int, _ row: Int) -> Void) {
+        let places = places(node, shapes, column)
+        let shapeCounts = shapesThatCount(shapes, slots)
+        for value in 0..<shapes.counts[column] {
+            let row = places.rows.isEmpty ? value : Int(places.rows[value])
+            let shape = Int(shapes.shapeOf[row])
+            if shapeCounts[shape], places.slots.isEmpty || slots.contains(shape << 8 | Int(places.slots[value])) { body(value, row) }
+        }
+    }
+
+    private func shapesThatCount(_ shapes: TextShapes, _ slots: Set<Int>) -> [Bool] {
+        var counts = [Bool](repeating: false, count: shapes.shapes.count)
+        for slot in slots { counts[slot >> 8] = true }
+        return counts
     }
 
     /// What could not be settled otherwise.
