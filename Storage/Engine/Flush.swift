@@ -130,7 +130,7 @@ extension LogHead: FlushableHead {
         }
     }
 
-    /// Rows of a time range by stream, time, arrival, records that came twice once.
+    /// Rows of a time range by stream, time, arrival (big streams by origin first), records that came twice once.
     private func sortedRows(_ range: ClosedRange<Int64>, _ sources: inout [LogBatch]) -> [RowPlace] {
         let order = (0..<streams.count).sorted { compareLabels(streams[$0].pointee.labelBytes, streams[$1].pointee.labelBytes) < 0 }
         var entries: [HeadBatch<LogBatch>] = []
@@ -155,10 +155,13 @@ extension LogHead: FlushableHead {
         }
         var kept: [RowPlace] = []
         kept.reserveCapacity(rows.count)
+        let origins = RowOrigins(sources)
         for stream in order {
+            let first = kept.count
             appendUnrepeated(
                 rows[(ends[stream] - counts[stream])..<ends[stream]], place: \.place, areNeighbours: { $0.time == $1.time },
                 isNew: { isNew($0, sources, &$1) }, to: &kept)
+            origins?.divide(&kept, first..<kept.count)
         }
         return kept
     }

@@ -65,6 +65,9 @@ package struct LogBlockView: Sendable {
         if wanted.contains(.identifiers) {
             batch.traceID = some.pick(try columns.traceIDs(LogColumn.traceID.rawValue))
             batch.spanID = some.pick(try columns.integers(LogColumn.spanID.rawValue, as: UInt64.self))
+            try columns.putIdentifiers(&batch, of: some) { (batch: inout LogBatch) throws(ObsError) in
+                wanted.contains(.line) ? batch.line : try lines().texts(of: some, into: &batch.bytes)
+            }
         } else {
             batch.traceID = .init(repeating: .none, count: count)
             batch.spanID = .init(repeating: 0, count: count)
@@ -80,5 +83,29 @@ package struct LogBlockView: Sendable {
             (batch.scopes, batch.scope) = (read.tables[0], some.pick(read.rows))
         }
         return batch
+    }
+}
+
+extension EventBlockReader {
+    /// Adds the identifiers that stand in their lines.
+    /// - Parameters:
+    ///   - batch: some rows, with the identifiers that do not.
+    ///   - rows: which; nil for all.
+    ///   - lines: gives their lines, in the batch's bytes; asked only when there are such.
+    func putIdentifiers(
+        _ batch: inout LogBatch, of rows: RowSet? = nil, lines: (inout LogBatch) throws(ObsError) -> [ByteRange]
+    ) throws(ObsError) {
+        let traceIDs = try linePlaces(.traceIDPlace, rows)
+        let spanIDs = try linePlaces(.spanIDPlace, rows)
+        if traceIDs.isEmpty, spanIDs.isEmpty { return }
+        let lines = try lines(&batch)
+        do throws(ObsError) {
+            try LineIdentifiers.put(&batch.traceID, places: traceIDs, lines: lines, of: batch.bytes)
+            try LineIdentifiers.put(&batch.spanID, places: spanIDs, lines: lines, of: batch.bytes)
+        } catch { throw error.located("\(file.path):\(places.offset)") }
+    }
+
+    private func linePlaces(_ column: LogColumn, _ rows: RowSet?) throws(ObsError) -> [Int64] {
+        places.place(column.rawValue).isNone ? [] : rows.pick(try integers(column.rawValue, as: Int64.self))
     }
 }

@@ -164,7 +164,7 @@ package final class LogSegmentReader: Sendable {
         let rows = info.rows
         for column in LogColumn.allCases {
             switch column {
-            case .time, .stream, .flags, .arrival, .lineFilter: break
+            case .time, .stream, .flags, .arrival, .lineFilter, .traceIDPlace, .spanIDPlace: break
             case .severity:
                 batch.severity = columns.contains(.severity) ? try reader.integers(column.rawValue, as: UInt8.self) : .init(repeating: 0, count: rows)
             case .line:
@@ -192,6 +192,12 @@ package final class LogSegmentReader: Sendable {
                 } else {
                     batch.scope = .init(repeating: 0, count: rows)
                 }
+            }
+        }
+        if columns.contains(.identifiers) {
+            try reader.putIdentifiers(&batch) { (batch: inout LogBatch) throws(ObsError) in
+                if columns.contains(.line) { return batch.line }
+                return try reader.texts(LogColumn.line.rawValue, times: batch.timeNanos, into: &batch.bytes)
             }
         }
     }

@@ -4,7 +4,7 @@ internal import ObsEncoding
 
 /// Columns of a log block. Raw values are positions on disk: only append.
 enum LogColumn: Int, CaseIterable {
-    case time = 0, stream, severity, line, attributes, traceID, spanID, resource, scope, flags, arrival, lineFilter
+    case time = 0, stream, severity, line, attributes, traceID, spanID, resource, scope, flags, arrival, lineFilter, traceIDPlace, spanIDPlace
 }
 
 /// Makes a segment of log records. Rows come ordered by (stream labels, time, arrival): where one does not, a block ends, so that it holds within each block.
@@ -184,6 +184,8 @@ package final class LogSegmentWriter {
 
     private func writeColumns() throws(ObsError) -> EventBlockPlaces {
         var writer = EventBlockWriter(file)
+        let traceIDPlaces = LineIdentifiers.take(&block.traceID, lines: block.line, of: block.bytes)
+        let spanIDPlaces = LineIdentifiers.take(&block.spanID, lines: block.line, of: block.bytes)
         var lineFilter: [UInt8] = []
         for column in LogColumn.allCases {
             switch column {
@@ -199,6 +201,8 @@ package final class LogSegmentWriter {
             case .flags: try writer.integers(block.flags.map(\.rawValue))
             case .arrival: try writer.integers(block.arrival)
             case .lineFilter: try writer.packed(lineFilter)
+            case .traceIDPlace: try writer.integers(traceIDPlaces)
+            case .spanIDPlace: try writer.integers(spanIDPlaces)
             }
         }
         return writer.places

@@ -1,6 +1,7 @@
 internal import ObsCore
 internal import ObsDisk
 internal import ObsEngine
+internal import ObsSegment
 internal import ObsStore
 internal import ObsTestSupport
 import XCTest
@@ -60,6 +61,52 @@ final class FlushTests: EngineTestCase {
         }
         XCTAssertEqual(engine.status().signals.map(\.segmentRows), [3, 6, 6])
         engine.close()
+    }
+
+    /// Rows of one stream, written in turn by a few big writers and many small ones.
+    private func manyOrigins(_ count: Int, from first: Int) -> LogBatch {
+        var batch = logBatch((0..<count).map { (["app": "one"], Int64(first + $0), "line \(first + $0)") })
+        for writer in 0..<60 {
+            var list: [UInt8] = []
+            list.appendAttribute("host".utf8, .string("h\(writer % 12)"))
+            batch.resources.append(batch.bytes.intern(list))
+            list = []
+            list.appendAttribute("name".utf8, .string("logger\(writer / 12)"))
+            batch.scopes.append(batch.bytes.intern(list))
+        }
+        for row in 0..<count {
+            let writer = row % 3 == 0 ? 7 : row % 3 == 1 ? 31 : row / 3 % 60
+            batch.resource[row] = UInt32(1 + writer)
+            batch.scope[row] = UInt32(1 + writer)
+        }
+        return batch
+    }
+
+    func testBigStreamsAreDividedByWhoWrote() throws {
+        let root = makeRoot()
+        let disk = FaultyFileSystem()
+        let engine = try open(root, disk)
+        let count = 3 * SegmentLimits.blockRowsMax
+        _ = try engine.appendAndWait(manyOrigins(count / 2, from: 0), origin: origin())
+        _ = try engine.appendAndWait(manyOrigins(count / 2, from: count / 2), origin: origin())
+        try engine.flush()
+        XCTAssertEqual(try readLogs(engine).lines, (0..<count).map { "line \($0)" })
+        XCTAssertEqual(try readLogs(engine, [], 100..<200).lines, (100..<200).map { "line \($0)" })
+        let newest = LogCollector()
+        try engine.scanLogs(
+            LogSelection(matchers: [], startNanos: .min, endNanos: .max, direction: .backward, limit: 10), context: context(), into: newest)
+        XCTAssertTrue(Set(newest.lines).isSuperset(of: (count - 10..<count).map { "line \($0)" }))
+        engine.close()
+        for path in segments(disk) {
+            let reader = try LogSegmentReader.open(disk, path)
+            // Two thirds of the rows are of two writers; a block of one of them has few others.
+            let own = try reader.blocks.indices.filter { block in
+                let batch = try reader.read(block: block)
+                let writers = batch.resource.indices.map { UInt64(batch.resource[$0]) << 32 | UInt64(batch.scope[$0]) }
+                return Dictionary(grouping: writers) { $0 }.values.contains { $0.count * 4 > writers.count * 3 }
+            }
+            XCTAssertGreaterThanOrEqual(own.reduce(0) { $0 + reader.blocks[$1].rows }, count / 2)
+        }
     }
 
     func testDaysAndTenantsGetTheirSegments() throws {

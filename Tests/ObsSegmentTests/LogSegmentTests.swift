@@ -1,5 +1,6 @@
 import ObsCore
 import ObsDisk
+import ObsEncoding
 import ObsSegment
 import ObsStore
 import XCTest
@@ -105,6 +106,67 @@ final class LogSegmentTests: XCTestCase {
         XCTAssertEqual(lean.arrival, rows.map(\.arrival))
         XCTAssertEqual(lean.severity, [UInt8](repeating: 0, count: 20))
         XCTAssertTrue(lean.traceID.allSatisfy(\.isNone) && lean.attributes.allSatisfy(\.isEmpty) && lean.resource.allSatisfy { $0 == 0 })
+    }
+
+    /// Lines that say their trace and span at any place, at none, in other letters, and more than once.
+    private func traced(_ count: Int) -> [LogRow] {
+        var random = Random(17)
+        return (0..<count).map { row in
+            let trace = TraceID(high: random.next(), low: random.next() >> UInt64(random.below(64)))
+            let span = random.next() >> UInt64(random.below(64))
+            let (id, digits) = ("\(trace)", hexString(span))
+            let line =
+                switch random.below(8) {
+                case 0: id
+                case 1: "no trace of anything \(row)"
+                case 2: id.uppercased()
+                case 3: String(id.dropLast())
+                case 4: "\(digits)\(id)\(digits)"
+                case 5: String(repeating: "x", count: random.below(40)) + id
+                case 6: ""
+                default: "{\"n\":\(row),\"trace_id\":\"\(id)\",\"span_id\":\"\(digits)\"}"
+                }
+            return LogRow(
+                time: Int64(row), line: Array(line.utf8), traceID: random.below(5) == 0 ? .none : trace, spanID: random.below(5) == 0 ? 0 : span,
+                arrival: UInt64(row))
+        }
+    }
+
+    func testIdentifiersThatStandInLines() throws {
+        let rows = traced(2000)
+        try checkRoundtrip(rows)
+        let disk = MemoryFileSystem()
+        try writeLogs(rows, disk)
+        let reader = try LogSegmentReader.open(disk, path)
+        let lean = try reader.read(block: 0, columns: [.identifiers])
+        XCTAssertEqual(lean.traceID, rows.map(\.traceID))
+        XCTAssertEqual(lean.spanID, rows.map(\.spanID))
+        var some = RowSet(count: rows.count)
+        for row in stride(from: 3, to: rows.count, by: 7) { some.insert(row) }
+        for columns in [LogColumns.identifiers, [.identifiers, .line]] {
+            let batch = try reader.block(0).batch(of: some, columns: columns)
+            XCTAssertEqual(batch.traceID, some.rows.map { rows[$0].traceID })
+            XCTAssertEqual(batch.spanID, some.rows.map { rows[$0].spanID })
+        }
+    }
+
+    func testIdentifiersThatStandInLinesAreNotKeptTwice() throws {
+        let rows = traced(2000).map { row in
+            var row = row
+            row.spanID = 0
+            row.line = Array("{\"n\":\(row.time),\"trace_id\":\"\(row.traceID)\"}".utf8)
+            return row
+        }
+        let disk = MemoryFileSystem()
+        try writeLogs(rows, disk)
+        let withIDs = try disk.size(path)
+        try writeLogs(
+            rows.map { row in
+                var row = row
+                row.traceID = .none
+                return row
+            }, disk)
+        XCTAssertLessThan(withIDs, try disk.size(path) + 2000)
     }
 
     func testServicesAreListedOnlyWhenAllHaveOne() throws {
