@@ -59,6 +59,7 @@ let package = Package(
         system("CMicrohttpd", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev"),
         system("CCurl", pkgConfig: "libcurl", apt: "libcurl4-gnutls-dev"),
         system("CGnuTLS", pkgConfig: "gnutls", apt: "libgnutls28-dev"),
+        system("CResolver", apt: "libc6-dev"),
         system("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
         system("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
         system("CSnappy", apt: "libsnappy-dev"),
@@ -79,7 +80,7 @@ let package = Package(
         module("ObsHash", ["CXXHash", "CGnuTLS"]),
         module("ObsYAML", ["ObsCore", "CYAML"]),
         module("ObsWire", ["ObsCore", "CSimdjson", "CProtobufs"]),
-        module("ObsNet", ["ObsCore", "ObsHash", "CMicrohttpd", "CCurl"]),
+        module("ObsNet", ["ObsCore", "ObsHash", "CMicrohttpd", "CCurl", "CResolver"]),
 
         // 2. the contract between the asking and the keeping side
         module("ObsStore", path: "Storage/Interface", ["ObsCore", "ObsRegex"]),

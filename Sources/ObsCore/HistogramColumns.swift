@@ -225,6 +225,19 @@ package struct HistogramColumns: Sendable {
 
     package mutating func removeAll() { self = HistogramColumns() }
 
+    /// Takes the row added last back; its layout stays known.
+    package mutating func removeLast() {
+        buckets.removeSubrange(bucketRange(count - 1))
+        bucketEnds.removeLast()
+        timesMillis.removeLast()
+        startsMillis.removeLast()
+        layout.removeLast()
+        resets.removeLast()
+        counts.removeLast()
+        zeroCounts.removeLast()
+        sums.removeLast()
+    }
+
     /// Whether two rows count the same; when they were counted, and since when, is not looked at.
     package func isEqual(_ row: Int, to other: HistogramColumns, row otherRow: Int) -> Bool {
         counts[row] == other.counts[otherRow] && sums[row].bitPattern == other.sums[otherRow].bitPattern && zeroCounts[row] == other.zeroCounts[otherRow]

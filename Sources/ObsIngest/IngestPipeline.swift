@@ -95,6 +95,12 @@ package final class IngestPipeline: Sendable {
         return try appender.appendAndWait(batch, origin: WriteOrigin(tenant: tenant, receivedAtNanos: clock.nowNanos()))
     }
 
+    /// Appends a batch made here without waiting; `completion` runs as that of a request's.
+    package func ingest(_ batch: MetricBatch, tenant: TenantID, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
+        if batch.isEmpty { return completion(.success(AppendOutcome())) }
+        appender.append(batch, origin: WriteOrigin(tenant: tenant, receivedAtNanos: clock.nowNanos()), completion: completion)
+    }
+
     private func append(_ decoded: DecodedRequest, origin: WriteOrigin, completion: @escaping @Sendable (Result<IngestSummary, ObsError>) -> Void) {
         var summary = IngestSummary()
         summary.rejected = decoded.rejected
@@ -123,16 +129,4 @@ package final class IngestPipeline: Sendable {
             }
         }
     }
-}
-
-extension IngestPipeline {
-    /// A door for scrapes of one tenant.
-    package struct TenantSink: ScrapeSink {
-        let pipeline: IngestPipeline
-        let tenant: TenantID
-
-        package func write(_ batch: MetricBatch) throws(ObsError) { _ = try pipeline.ingest(batch, tenant: tenant) }
-    }
-
-    package func sink(tenant: TenantID) -> TenantSink { TenantSink(pipeline: self, tenant: tenant) }
 }

@@ -12,10 +12,14 @@ struct ScrapeLoop: Sendable {
     private struct Series: Sendable {
         /// Canonical final labels.
         var labels: [UInt8]
-        /// Successful scrape that saw it last.
+        /// Scrape that saw it last.
         var round = -1
+        /// Successful scrape that saw it last.
+        var goodRound = -1
         /// Whether its last sample was one without a timestamp of its own: it gets a stale marker when it is missed.
         var isLive = false
+        /// Whether its last sample was a native histogram, and a marker must be one.
+        var isHistogram = false
     }
 
     struct Metadata: Sendable, Equatable {
@@ -36,12 +40,14 @@ struct ScrapeLoop: Sendable {
     /// Samples that repeated a series within one scrape, and ones too far in the future.
     private(set) var duplicates = 0
     private(set) var tooFarAhead = 0
+    private var hasReported = false
     private let hashKey: UInt64
 
     private static let futureMillisMax: Int64 = 600_000
     private static let syntheticNames = [
         "up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added",
     ]
+    private static let extraNames = ["scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes"]
 
     init(targetLabels: Labels, configuration: ScrapeConfiguration, hashKey: UInt64 = .random(in: .min ... .max)) {
         self.targetLabels = targetLabels
@@ -55,6 +61,12 @@ struct ScrapeLoop: Sendable {
         cache = [:]
     }
 
+    /// The counts of samples left out, which begin anew.
+    mutating func takeDropped() -> (duplicates: Int, tooFarAhead: Int) {
+        defer { (duplicates, tooFarAhead) = (0, 0) }
+        return (duplicates, tooFarAhead)
+    }
+
     // MARK: - Outcomes of a scrape
 
     /// The counts of the synthetic series.
@@ -64,35 +76,48 @@ struct ScrapeLoop: Sendable {
         var added = 0
     }
 
+    /// What the synthetic series say of a scrape besides its samples.
+    struct Report: Sendable {
+        /// Of the scrape: its samples' time, unless they have one.
+        var timeMillis: Int64
+        var durationSeconds: Double
+        var timeoutMillis: Int64 = 0
+        /// Uncompressed; 0 without an answer, -1 for one past `body_size_limit`.
+        var bodyBytes = 0
+    }
+
     /// Takes what a scrape answered. `failure` tells when a limit made it a failed scrape after all; the batch is to be appended in any case.
-    mutating func success(_ scraped: MetricBatch, atMillis now: Int64, durationSeconds: Double) -> (batch: MetricBatch, failure: ObsError?) {
+    mutating func success(_ scraped: MetricBatch, _ report: Report) -> (batch: MetricBatch, failure: ObsError?) {
         var counts = Counts()
         do throws(ObsError) {
-            var batch = try take(scraped, now, &counts)
-            markMissing(&batch, now)
+            var batch = try take(scraped, report.timeMillis, &counts)
+            markMissing(&batch, report.timeMillis)
             compact()
-            appendSynthetic(&batch, now, up: 1, durationSeconds, counts)
+            appendSynthetic(&batch, report, up: 1, counts)
             return (batch, nil)
         } catch {
-            return (failed(now, durationSeconds, counts), error)
+            return (failed(report, counts), error)
         }
     }
 
     /// A scrape without a usable answer.
-    mutating func failure(atMillis now: Int64, durationSeconds: Double) -> MetricBatch { failed(now, durationSeconds, Counts()) }
+    mutating func failure(_ report: Report) -> MetricBatch { failed(report, Counts()) }
 
-    /// The target is gone: everything ends at the first scrape that did not happen.
+    /// The target is gone: everything ends at the first scrape that did not happen. Nothing ends where nothing began.
     mutating func end(atMillis now: Int64) -> MetricBatch {
         var batch = MetricBatch()
+        guard hasReported else { return batch }
         markAll(&batch, now)
-        for name in Self.syntheticNames { batch.append(syntheticLabels(name), timeMillis: now, value: SpecialValue.stale) }
+        for name in Self.syntheticNames + (configuration.hasExtraMetrics ? Self.extraNames : []) {
+            batch.append(syntheticLabels(name), timeMillis: now, value: SpecialValue.stale)
+        }
         return batch
     }
 
-    private mutating func failed(_ now: Int64, _ durationSeconds: Double, _ counts: Counts) -> MetricBatch {
+    private mutating func failed(_ report: Report, _ counts: Counts) -> MetricBatch {
         var batch = MetricBatch()
-        markAll(&batch, now)
-        appendSynthetic(&batch, now, up: 0, durationSeconds, counts)
+        markAll(&batch, report.timeMillis)
+        appendSynthetic(&batch, report, up: 0, counts)
         return batch
     }
 
@@ -102,9 +127,15 @@ struct ScrapeLoop: Sendable {
         return builder.labels()
     }
 
-    private func appendSynthetic(_ batch: inout MetricBatch, _ now: Int64, up: Double, _ durationSeconds: Double, _ counts: Counts) {
-        let values = [up, durationSeconds, Double(counts.scraped), Double(counts.kept), Double(counts.added)]
-        for (name, value) in zip(Self.syntheticNames, values) { batch.append(syntheticLabels(name), timeMillis: now, value: value) }
+    private mutating func appendSynthetic(_ batch: inout MetricBatch, _ report: Report, up: Double, _ counts: Counts) {
+        hasReported = true
+        let values = [up, report.durationSeconds, Double(counts.scraped), Double(counts.kept), Double(counts.added)]
+        for (name, value) in zip(Self.syntheticNames, values) { batch.append(syntheticLabels(name), timeMillis: report.timeMillis, value: value) }
+        if configuration.hasExtraMetrics {
+            let extra = [Double(report.timeoutMillis) / 1000, Double(configuration.limits.samplesMax), Double(report.bodyBytes)]
+            for (name, value) in zip(Self.extraNames, extra) { batch.append(syntheticLabels(name), timeMillis: report.timeMillis, value: value) }
+        }
+        batch.setStarts(0, from: batch.timesMillis.count)
     }
 
     // MARK: - Samples
@@ -117,36 +148,63 @@ struct ScrapeLoop: Sendable {
         var seen: [(series: Int, isLive: Bool)] = []
         seen.reserveCapacity(scraped.series.count)
         var outputs = [UInt32?](repeating: nil, count: scraped.exemplars.isEmpty ? 0 : scraped.series.count)
+        let rows = histogramRows(scraped)
+        var taken = 0
+        var excess: ObsError?
         for (position, entry) in scraped.series.enumerated() {
-            let sample = Int(entry.firstSample)
             counts.scraped += 1
             guard let index = try seriesIndex(scraped, entry) else { continue }
             counts.kept += 1
-            if configuration.limits.samplesMax > 0, counts.kept > configuration.limits.samplesMax {
-                // The rest is counted for `scrape_samples_scraped`, as upstream does.
-                counts.scraped = scraped.series.count
-                throw ObsError(.limitExceeded, "sample limit exceeded (sample_limit is \(configuration.limits.samplesMax))")
-            }
-            let own = configuration.honorTimestamps && scraped.timesMillis[sample] != PrometheusText.noTime ? scraped.timesMillis[sample] : nil
-            if let own, own > now + Self.futureMillisMax {
-                tooFarAhead += 1
-                continue
-            }
+            let row = rows.isEmpty ? -1 : rows[position]
+            let time = row >= 0 ? scraped.histograms.timesMillis[row] : scraped.timesMillis[Int(entry.firstSample)]
+            let own = configuration.honorTimestamps && time != PrometheusText.noTime ? time : nil
             if series[index].round == round, own == nil {
                 duplicates += 1
                 continue
             }
-            if series[index].round != round, series[index].round != lastGoodRound { counts.added += 1 }
+            taken += 1
+            if configuration.limits.samplesMax > 0, taken > configuration.limits.samplesMax {
+                // The rest is counted all the same, as upstream does.
+                excess = excess ?? ObsError(.limitExceeded, "sample limit exceeded (sample_limit is \(configuration.limits.samplesMax))")
+                continue
+            }
+            if let own, own > now + Self.futureMillisMax {
+                tooFarAhead += 1
+                continue
+            }
+            let output = UInt32(batch.series.count)
+            if row >= 0 {
+                if let fault = append(series[index].labels, own ?? now, scraped.histograms, row, to: &batch) {
+                    excess = excess ?? fault
+                    continue
+                }
+            } else {
+                append(series[index].labels, own ?? now, scraped.values[Int(entry.firstSample)], to: &batch)
+                if !scraped.startsMillis.isEmpty { batch.setStarts(scraped.startsMillis[Int(entry.firstSample)], from: batch.timesMillis.count - 1) }
+            }
+            if series[index].round != round, series[index].goodRound != lastGoodRound, excess == nil { counts.added += 1 }
             series[index].round = round
+            series[index].isHistogram = row >= 0
             seen.append((index, own == nil || configuration.trackTimestampsStaleness))
-            if !outputs.isEmpty { outputs[position] = UInt32(batch.series.count) }
-            append(series[index].labels, own ?? now, scraped.values[sample], to: &batch)
+            if !outputs.isEmpty { outputs[position] = output }
         }
+        if let excess { throw excess }
         lastGoodRound = round
-        for entry in seen where entry.isLive { series[entry.series].isLive = true }
+        for entry in seen {
+            series[entry.series].goodRound = round
+            if entry.isLive { series[entry.series].isLive = true }
+        }
         copyExemplars(scraped, outputs, now, &batch)
         takeMetadata(scraped, &batch)
         return batch
+    }
+
+    /// For each series the row of its histogram, -1 where it has none; empty when none has.
+    private func histogramRows(_ scraped: MetricBatch) -> [Int] {
+        guard !scraped.histogramSeries.isEmpty else { return [] }
+        var rows = [Int](repeating: -1, count: scraped.series.count)
+        for (row, series) in scraped.histogramSeries.enumerated() { rows[Int(series)] = row }
+        return rows
     }
 
     private func append(_ labels: [UInt8], _ time: Int64, _ value: Double, to batch: inout MetricBatch) {
@@ -154,6 +212,27 @@ struct ScrapeLoop: Sendable {
             MetricBatch.Series(labels: batch.bytes.intern(labels), firstSample: UInt32(batch.timesMillis.count), sampleCount: 1))
         batch.timesMillis.append(time)
         batch.values.append(value)
+    }
+
+    /// Adds a histogram, made coarser where a limit wants it so. Gives back why it cannot be.
+    private func append(_ labels: [UInt8], _ time: Int64, _ source: HistogramColumns, _ row: Int, to batch: inout MetricBatch) -> ObsError? {
+        var shape = HistogramResolution(source, row: row)
+        let limits = configuration.limits
+        guard shape.keep(schemaMax: limits.histogramSchemaMax, bucketsMax: limits.histogramBucketsMax) else {
+            return ObsError(.limitExceeded, "histogram bucket limit exceeded (native_histogram_bucket_limit is \(limits.histogramBucketsMax))")
+        }
+        batch.histograms.append(
+            timeMillis: time, startMillis: source.startsMillis[row], layout: batch.histograms.intern(shape.layout), reset: source.resets[row],
+            count: source.counts[row], zeroCount: source.zeroCounts[row], sum: source.sums[row], buckets: shape.buckets)
+        addHistogramSeries(labels, &batch)
+        return nil
+    }
+
+    /// The entry of the histogram added last.
+    private func addHistogramSeries(_ labels: [UInt8], _ batch: inout MetricBatch) {
+        batch.histogramSeries.append(UInt32(batch.series.count))
+        batch.series.append(
+            MetricBatch.Series(labels: batch.bytes.intern(labels), firstSample: UInt32(batch.timesMillis.count), sampleCount: 0))
     }
 
     private func copyExemplars(_ scraped: MetricBatch, _ outputs: [UInt32?], _ now: Int64, _ batch: inout MetricBatch) {
@@ -182,7 +261,7 @@ struct ScrapeLoop: Sendable {
     // MARK: - Staleness
 
     private mutating func markMissing(_ batch: inout MetricBatch, _ now: Int64) {
-        for index in series.indices where series[index].isLive && series[index].round != round { mark(index, &batch, now) }
+        for index in series.indices where series[index].isLive && series[index].goodRound != round { mark(index, &batch, now) }
     }
 
     private mutating func markAll(_ batch: inout MetricBatch, _ now: Int64) {
@@ -191,14 +270,17 @@ struct ScrapeLoop: Sendable {
 
     private mutating func mark(_ index: Int, _ batch: inout MetricBatch, _ now: Int64) {
         series[index].isLive = false
-        append(series[index].labels, now, SpecialValue.stale, to: &batch)
+        guard series[index].isHistogram else { return append(series[index].labels, now, SpecialValue.stale, to: &batch) }
+        batch.histograms.append(
+            timeMillis: now, layout: batch.histograms.intern(HistogramLayout()), count: 0, zeroCount: 0, sum: SpecialValue.stale, buckets: [])
+        addHistogramSeries(series[index].labels, &batch)
     }
 
     /// Forgets series of the past once they outnumber the present: churn must not grow a target for ever.
     private mutating func compact() {
-        let present = series.count { $0.round == round }
+        let present = series.count { $0.goodRound == round }
         guard series.count > 2 * present + 1000 || cache.count > 2 * present + 1000 else { return }
-        series = series.filter { $0.round == round }
+        series = series.filter { $0.goodRound == round }
         cache = [:]
         byFinalLabels = [:]
         for index in series.indices { byFinalLabels[hash(series[index].labels)] = index }
@@ -233,6 +315,7 @@ struct ScrapeLoop: Sendable {
         let labels = builder.labels()
         if labels.isEmpty { return nil }
         guard labels["__name__"] != nil else { throw ObsError(.badInput, "a series has no name after metric_relabel_configs: \(labels)") }
+        if configuration.hasLegacyNames, !labels.hasLegacyNames { throw ObsError(.badInput, "invalid metric name or label names: \(labels)") }
         try checkLimits(labels)
         return labels
     }
@@ -276,5 +359,24 @@ struct ScrapeLoop: Sendable {
                 )
             }
         }
+    }
+}
+
+extension Labels {
+    /// Whether metric and label names are what Prometheus took before it took any UTF-8.
+    fileprivate var hasLegacyNames: Bool {
+        func isLegacy(_ text: UnsafeRawBufferPointer, withColons: Bool) -> Bool {
+            guard let first = text.first, !(UInt8(ascii: "0")...UInt8(ascii: "9")).contains(first) else { return false }
+            return text.allSatisfy { byte in
+                (byte | 0x20) &- UInt8(ascii: "a") < 26 || byte &- UInt8(ascii: "0") < 10 || byte == UInt8(ascii: "_")
+                    || withColons && byte == UInt8(ascii: ":")
+            }
+        }
+        var isLegacyOnly = true
+        forEach { name, value in
+            let isName = name.elementsEqual("__name__".utf8)
+            isLegacyOnly = isLegacyOnly && isLegacy(name, withColons: false) && (!isName || isLegacy(value, withColons: true))
+        }
+        return isLegacyOnly
     }
 }

@@ -1,17 +1,18 @@
-// Keeps every target of every job scraped: one thread looks at the clock and at the sources of targets, a pool of threads waits on the network.
+// Keeps every target of every job scraped. One thread looks at the clock, one waits for all answers at once, a few read them: however many targets are slow, or
+// never answer, or send too much, the others are scraped when it is their time. One more thread looks for targets.
 //
 // A target's scrapes lie at `offset + k · interval`, the offset a hash of what it is: load is spread, and the same after a restart. A target is known by its labels
 // and URL, so a reload or a rewritten target file leaves those alone that stay. One that goes is waited for a while (it may only move from one file to
 // another), then its series end at the first scrape that did not happen.
 package import ObsCore
 internal import ObsHash
-package import ObsNet
-internal import ObsWire
+internal import ObsNet
 internal import Synchronization
 
 /// Where scraped samples go: the pipeline.
 package protocol ScrapeSink: Sendable {
-    func write(_ batch: MetricBatch) throws(ObsError)
+    /// `completion` runs once: when the samples are stored, or with why they are not. It hands over and returns.
+    func write(_ batch: MetricBatch, completion: @escaping @Sendable (ObsError?) -> Void)
 }
 
 /// A target for `/api/v1/targets`.
@@ -37,6 +38,8 @@ package struct ScrapeStatus: Sendable {
     package var active: [TargetStatus] = []
     /// What relabeling dropped.
     package var dropped: [(pool: String, discoveredLabels: Labels)] = []
+    /// How many each job dropped: `dropped` may have fewer (`keep_dropped_targets`).
+    package var droppedCounts: [(pool: String, count: Int)] = []
     package var pools: [String] = []
     package init() {}
 }
@@ -54,10 +57,11 @@ package final class ScrapeManager: Sendable {
     private struct Pool {
         var configuration: ScrapeConfiguration
         var discovery: TargetDiscovery
-        var groups: [TargetGroup] = []
+        /// Of the discovery's groups that are followed.
+        var version = 0
         var targets: [String: ScrapedTarget] = [:]
         var dropped: [Labels] = []
-        var overTargetLimit = false
+        var droppedCount = 0
     }
 
     /// A target that went away: its series end unless it comes back.
@@ -70,32 +74,33 @@ package final class ScrapeManager: Sendable {
 
     private struct State {
         var pools: [Pool] = []
+        var schedule = ScrapeSchedule()
         var endings: [Ending] = []
         var isStopping = false
         var isRunning = false
+        var running = 0
+        var network: TargetDiscovery.Network?
     }
 
     private let sink: any ScrapeSink
     private let clock: any Clock
-    private let client: HTTPClient
     private let userAgent: String
     /// Where answers are counted while they are received and decoded.
     private let memory: MemoryAccount
     private let state = Monitor(State())
-    /// Only one thread discovers at a time; it may wait for the network.
+    /// Only one thread follows sources at a time; files may take their time.
     private let discovering = Mutex(())
+    private let metrics = ScrapeMetrics()
 
-    private static let threads = 32
-    private static let droppedShownMax = 1000
-    private static let discoveryMillis: Int64 = 5000
+    private static let readers = 4
+    private static let discoveryMillis: Int64 = 1000
+    private static let stopMillis: Int64 = 5000
 
     package init(
-        sink: any ScrapeSink, clock: any Clock = SystemClock(), client: HTTPClient = HTTPClient(), userAgent: String = "obsd",
-        memory: MemoryAccount = MemoryBudget.unbounded.ingest
+        sink: any ScrapeSink, clock: any Clock = SystemClock(), userAgent: String = "obsd", memory: MemoryAccount = MemoryBudget.unbounded.ingest
     ) {
         self.sink = sink
         self.clock = clock
-        self.client = client
         self.userAgent = userAgent
         self.memory = memory
     }
@@ -112,7 +117,8 @@ package final class ScrapeManager: Sendable {
                 }
                 if pool.configuration.fingerprint != configuration.fingerprint {
                     pool.configuration = configuration
-                    pool.discovery = TargetDiscovery(configuration)
+                    pool.discovery = TargetDiscovery(configuration, former: pool.discovery)
+                    pool.version = 0
                     for target in pool.targets.values { target.reconfigure(configuration) }
                 }
                 return pool
@@ -122,53 +128,66 @@ package final class ScrapeManager: Sendable {
         discover()
     }
 
-    /// Asks all sources for their targets and follows what changed.
+    /// Looks at all sources and follows what changed.
     private func discover() {
         discovering.withLock { _ in
-            let pools = state.read { $0.pools }
-            for pool in pools {
-                // Outside the lock: files and HTTP may take their time.
-                var discovery = pool.discovery
-                let groups = discovery.groups(client: client, monotonicNanos: clock.monotonicNanos())
+            for pool in state.read({ $0.pools }) {
+                pool.discovery.readFiles()
+                guard pool.discovery.version != pool.version else { continue }
+                let (version, groups) = pool.discovery.groups()
+                let found = Self.targets(groups, pool.configuration)
                 state.update { state in
-                    guard
-                        let index = state.pools.firstIndex(where: {
-                            $0.configuration.fingerprint == pool.configuration.fingerprint && $0.configuration.jobName == pool.configuration.jobName
-                        })
-                    else { return }
-                    state.pools[index].discovery = discovery
-                    follow(groups, index, &state)
+                    guard let index = state.pools.firstIndex(where: { $0.discovery === pool.discovery }) else { return }
+                    state.pools[index].version = version
+                    follow(found, index, &state)
                 }
             }
         }
     }
 
-    private func follow(_ groups: [TargetGroup], _ index: Int, _ state: inout State) {
-        let configuration = state.pools[index].configuration
-        var wanted: [String: ScrapedTarget] = [:]
+    /// What groups come to, relabeled.
+    private static func targets(_ groups: [TargetGroup], _ configuration: ScrapeConfiguration) -> (targets: [ScrapeTarget], dropped: [Labels]) {
+        var targets: [ScrapeTarget] = []
         var dropped: [Labels] = []
         for group in groups {
             for address in group.addresses {
                 switch ScrapeTarget.make(address: address, group: group, configuration: configuration) {
-                case .target(let target):
-                    let key = target.identity
-                    if wanted[key] != nil { continue }
-                    wanted[key] = existing(key, index, &state) ?? ScrapedTarget(target, configuration: configuration, nowMillis: clock.nowMillis())
-                    wanted[key]?.update(target)
+                case .target(let target): targets.append(target)
                 case .dropped(let discovered): dropped.append(discovered)
                 case .invalid(let discovered, let reason):
-                    if groups != state.pools[index].groups {
-                        DiagnosticLog.warn("target is not scraped", [("job", configuration.jobName), ("target", "\(discovered)"), ("error", reason)])
-                    }
+                    DiagnosticLog.warn("target is not scraped", [("job", configuration.jobName), ("target", "\(discovered)"), ("error", reason)])
                 }
             }
         }
+        return (targets, dropped)
+    }
+
+    private func follow(_ found: (targets: [ScrapeTarget], dropped: [Labels]), _ index: Int, _ state: inout State) {
+        let configuration = state.pools[index].configuration
+        let now = clock.nowMillis()
+        var wanted: [String: ScrapedTarget] = [:]
+        for target in found.targets {
+            let key = target.identity
+            if wanted[key] == nil { wanted[key] = existing(key, index, &state) ?? started(target, configuration, now, &state) }
+            wanted[key]?.update(target)
+        }
         for (key, target) in state.pools[index].targets where wanted[key] == nil { retire(target, &state) }
-        state.pools[index].groups = groups
         state.pools[index].targets = wanted
-        state.pools[index].dropped = dropped
+        let kept = configuration.droppedTargetsKept
+        state.pools[index].dropped = kept > 0 ? Array(found.dropped.prefix(kept)) : found.dropped
+        state.pools[index].droppedCount = found.dropped.count
         let limit = configuration.limits.targetsMax
-        state.pools[index].overTargetLimit = limit > 0 && wanted.count > limit
+        let refusal =
+            limit > 0 && wanted.count > limit
+            ? ObsError(.limitExceeded, "target_limit exceeded (number of targets: \(wanted.count), limit: \(limit))") : nil
+        if refusal != nil { metrics.targetLimit.add() }
+        for target in wanted.values { target.refuse(refusal) }
+    }
+
+    private func started(_ target: ScrapeTarget, _ configuration: ScrapeConfiguration, _ now: Int64, _ state: inout State) -> ScrapedTarget {
+        let started = ScrapedTarget(target, configuration: configuration, nowMillis: now)
+        state.schedule.add(started, dueMillis: started.dueMillis)
+        return started
     }
 
     /// A target that is there already, or was until a moment ago.
@@ -178,6 +197,7 @@ package final class ScrapeManager: Sendable {
         let target = state.endings.remove(at: at).target
         target.reconfigure(state.pools[index].configuration)
         target.resume(nowMillis: clock.nowMillis())
+        state.schedule.add(target, dueMillis: target.dueMillis)
         return target
     }
 
@@ -191,104 +211,133 @@ package final class ScrapeManager: Sendable {
     // MARK: - Schedule
 
     package func start() {
+        let network = TargetDiscovery.Network(
+            loop: HTTPClientLoop(name: "scrape-net"), lookups: WorkerPool(name: "discovery", threads: 4, queueMax: 10_000, stackBytes: 1 << 20), clock: clock)
         let starts = state.update { state in
-            defer { state.isRunning = true }
-            return !state.isRunning
+            guard !state.isRunning else { return false }
+            state.isRunning = true
+            state.network = network
+            return true
         }
         guard starts else { return }
-        startThread("scrape-sched") { [self] in schedule() }
+        startThread("scrape-sched") { [self] in schedule(network) }
         startThread("discovery") { [self] in
-            while state.wait(timeoutNanos: Self.discoveryMillis * nanosPerMilli, until: { $0.isStopping ? () : nil }) == nil { discover() }
+            repeat {
+                for pool in state.read({ $0.pools }) { pool.discovery.ask(network) }
+                discover()
+            } while state.wait(timeoutNanos: Self.discoveryMillis * nanosPerMilli, until: { $0.isStopping ? () : nil }) == nil
         }
     }
 
-    /// Lets running scrapes end (each within its timeout). No stale markers: the targets are not gone, we are.
+    /// Lets running scrapes end, for a while. No stale markers: the targets are not gone, we are.
     package func stop() {
         state.update { $0.isStopping = true }
-        _ = state.wait(timeoutNanos: 30 * nanosPerSecond) { $0.isRunning ? nil : () }
+        _ = state.wait(timeoutNanos: 2 * Self.stopMillis * nanosPerMilli) { $0.isRunning ? nil : () }
     }
 
-    private func schedule() {
-        let pool = WorkerPool(name: "scrape", threads: Self.threads, queueMax: 100_000, stackBytes: 1 << 20)
-        while !state.read({ $0.isStopping }) {
+    private func schedule(_ network: TargetDiscovery.Network) {
+        let readers = WorkerPool(name: "scrape", threads: Self.readers, queueMax: 1_000_000, stackBytes: 1 << 20)
+        var lastMillis = clock.nowMillis()
+        while true {
             let now = clock.nowMillis()
-            var next = now + 1000
-            let pools = state.read { $0.pools }
-            for entry in pools {
-                for target in entry.targets.values {
-                    if let tick = target.takeTick(at: now) {
-                        let submitted = pool.submit { [self] in scrape(target, entry.configuration, atMillis: tick, overTargetLimit: entry.overTargetLimit) }
-                        if !submitted { target.finish() }
-                    }
-                    next = min(next, target.dueMillis)
-                }
+            let isSetBack = now < lastMillis - 1000
+            lastMillis = now
+            let due = state.read { state -> (targets: [ScrapedTarget], endings: [Ending])? in
+                if state.isStopping { return nil }
+                if isSetBack { reschedule(now, &state) }
+                let endings = takeEndings(at: now, &state)
+                return (state.schedule.take(until: now), endings)
             }
-            endTargets(at: now)
-            _ = state.wait(timeoutNanos: max(1, next - now) * nanosPerMilli) { $0.isStopping ? () : nil }
+            guard let due else { break }
+            for target in due.targets { begin(target, at: now, network, readers) }
+            for ending in due.endings { write(ending.target.end(atMillis: ending.missedMillis), of: ending.target.target.url) {} }
+            waitForNext(now)
         }
-        pool.stop()
+        _ = state.wait(timeoutNanos: Self.stopMillis * nanosPerMilli) { $0.running == 0 ? () : nil }
+        network.loop.stop()
+        network.lookups.stop()
+        readers.stop()
         state.update { $0.isRunning = false }
     }
 
-    private func endTargets(at now: Int64) {
-        let due = state.read { state -> [Ending] in
-            let due = state.endings.filter { $0.dueMillis <= now }
-            if due.isEmpty { return [] }
-            state.endings.removeAll { $0.dueMillis <= now }
-            // Another target that writes the same series goes on with them.
-            let live = Set(state.pools.flatMap { $0.targets.values.map(\.target.labels) })
-            return due.filter { !live.contains($0.target.target.labels) }
+    private func waitForNext(_ now: Int64) {
+        let next = state.read { min($0.schedule.firstMillis ?? .max, $0.endings.map(\.dueMillis).min() ?? .max, now + 1000) }
+        let nanos = next * nanosPerMilli - clock.nowNanos()
+        guard nanos > 0 else { return }
+        _ = state.wait(timeoutNanos: nanos) { $0.isStopping || ($0.schedule.firstMillis ?? .max) < next ? () : nil }
+    }
+
+    /// Puts all targets on the clock as it is now.
+    private func reschedule(_ now: Int64, _ state: inout State) {
+        for target in state.schedule.takeAll() where target.nextMillis != nil {
+            target.resume(nowMillis: now)
+            state.schedule.add(target, dueMillis: target.dueMillis)
         }
-        for ending in due { write(ending.target.end(atMillis: ending.missedMillis), of: ending.target.target) }
+    }
+
+    private func takeEndings(at now: Int64, _ state: inout State) -> [Ending] {
+        guard state.endings.contains(where: { $0.dueMillis <= now }) else { return [] }
+        let due = state.endings.filter { $0.dueMillis <= now }
+        state.endings.removeAll { $0.dueMillis <= now }
+        // Another target that writes the same series goes on with them.
+        let live = Set(state.pools.flatMap { $0.targets.values.map(\.target.labels) })
+        return due.filter { !live.contains($0.target.target.labels) }
     }
 
     // MARK: - Scrape
 
-    private func scrape(_ target: ScrapedTarget, _ configuration: ScrapeConfiguration, atMillis tick: Int64, overTargetLimit: Bool) {
-        defer { target.finish() }
-        let start = clock.monotonicNanos()
-        var answer: Result<MetricBatch, ObsError>
-        do throws(ObsError) {
-            if overTargetLimit { throw ObsError(.limitExceeded, "target_limit exceeded (limit is \(configuration.limits.targetsMax))") }
-            answer = .success(try fetch(target.target, configuration))
-        } catch {
-            answer = .failure(error)
+    private func begin(_ target: ScrapedTarget, at now: Int64, _ network: TargetDiscovery.Network, _ readers: WorkerPool) {
+        let tick = target.takeTick(at: now)
+        if let next = target.nextMillis { state.read { $0.schedule.add(target, dueMillis: next) } }
+        switch tick {
+        case .none: return
+        case .skipped: return metrics.skipped.add()
+        case .scrape(let plan):
+            metrics.began(lateMillis: now - plan.tickMillis)
+            state.read { $0.running += 1 }
+            let scrape = Scrape(target: target, plan: plan, startNanos: clock.monotonicNanos(), memory: MemoryReservation(memory))
+            do throws(ObsError) {
+                if let refusal = plan.refusal { throw refusal }
+                var request = try scrape.request(userAgent: userAgent)
+                request.memory = scrape.memory
+                plan.configuration.connection.send(request, network.loop, clock: clock) { [self] answer in hand(scrape, answer, readers) }
+            } catch {
+                hand(scrape, .failure(error), readers)
+            }
         }
-        let seconds = Double(clock.monotonicNanos() - start) / 1e9
-        if let batch = target.take(answer, atMillis: tick, seconds: seconds) { write(batch, of: target.target) }
     }
 
-    private func fetch(_ target: ScrapeTarget, _ configuration: ScrapeConfiguration) throws(ObsError) -> MetricBatch {
-        var request = try configuration.connection.request(url: target.url)
-        request.headers.append(("Accept", ScrapeFormat.accept))
-        request.headers.append(("User-Agent", userAgent))
-        request.headers.append(("X-Prometheus-Scrape-Timeout-Seconds", formatSampleValue(Double(target.timeoutMillis) / 1000)))
-        request.acceptGzip = configuration.compression
-        if !configuration.compression { request.headers.append(("Accept-Encoding", "identity")) }
-        request.timeoutMillis = Int(target.timeoutMillis)
-        request.connectTimeoutMillis = Int(target.timeoutMillis)
-        request.responseBytesMax = configuration.limits.bodyBytesMax > 0 ? configuration.limits.bodyBytesMax : Limits().decodedBytesMax
-        let held = MemoryReservation(memory)
-        defer { held.end() }
-        request.memory = held
-        let answer = try client.perform(request)
-        guard answer.status == 200 else { throw ObsError(.unavailable, "server returned HTTP status \(answer.status)") }
-        let type = answer.header("content-type") ?? ""
-        guard let format = ScrapeFormat(contentType: type) ?? configuration.fallbackProtocol.flatMap({ ScrapeFormat(fallbackProtocol: $0) }) else {
-            throw ObsError(
-                .unsupportedType,
-                type.isEmpty
-                    ? "non-compliant scrape target sending blank Content-Type and no fallback_scrape_protocol specified for target"
-                    : "received unsupported Content-Type \(quoted(type)) and no fallback_scrape_protocol specified for target")
-        }
-        // What decoding holds beside the text.
-        try held.grow(answer.body.count * (MemoryShares.decodingFactor - 1))
-        return try PrometheusText.parse(answer.body, format: format)
+    private func hand(_ scrape: Scrape, _ answer: Result<HTTPClientResponse, ObsError>, _ readers: WorkerPool) {
+        // What we broke off says nothing about the target.
+        if case .failure(let error) = answer, error.code == .cancelled { return finish(scrape) }
+        if !readers.submit({ [self] in take(scrape, answer) }) { finish(scrape) }
     }
 
-    private func write(_ batch: MetricBatch, of target: ScrapeTarget) {
-        do throws(ObsError) { try sink.write(batch) } catch {
-            DiagnosticLog.warn("a scrape was not stored", [("target", target.url), ("error", error.message)])
+    private func take(_ scrape: Scrape, _ answer: Result<HTTPClientResponse, ObsError>) {
+        var scrape = scrape
+        var parsed: Result<MetricBatch, ObsError>
+        do throws(ObsError) { parsed = .success(try scrape.parse(answer.get())) } catch {
+            parsed = .failure(error)
+            scrape.note(error)
+        }
+        if case .failure(let error) = answer { scrape.note(error) }
+        let taken = scrape.target.take(parsed, scrape.report(clock))
+        scrape.memory.end()
+        guard let (batch, failure) = taken else { return finish(scrape) }
+        metrics.ended(failure, dropped: scrape.target.takeDropped())
+        write(batch, of: scrape.plan.target.url) { [self, scrape] in finish(scrape) }
+    }
+
+    private func finish(_ scrape: Scrape) {
+        scrape.memory.end()
+        scrape.target.finish()
+        state.update { $0.running -= 1 }
+    }
+
+    private func write(_ batch: MetricBatch, of url: String, _ done: @escaping @Sendable () -> Void) {
+        sink.write(batch) { error in
+            if let error { DiagnosticLog.warn("a scrape was not stored", [("target", url), ("error", error.message)]) }
+            done()
         }
     }
 
@@ -303,7 +352,8 @@ package final class ScrapeManager: Sendable {
                     $0.target.url != $1.target.url ? $0.target.url < $1.target.url : $0.target.labels < $1.target.labels
                 }
                 for target in targets { status.active.append(target.status(pool: pool.configuration.jobName)) }
-                for labels in pool.dropped.prefix(Self.droppedShownMax) { status.dropped.append((pool.configuration.jobName, labels)) }
+                for labels in pool.dropped { status.dropped.append((pool.configuration.jobName, labels)) }
+                status.droppedCounts.append((pool.configuration.jobName, pool.droppedCount))
             }
             return status
         }

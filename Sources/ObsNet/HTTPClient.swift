@@ -23,6 +23,14 @@ package struct HTTPClientRequest: Sendable {
     package var tls = TLSClientOptions()
     /// `http://host:port`. The environment's proxy is not used: what is asked for is asked directly.
     package var proxyURL: String?
+    /// Hosts asked directly all the same: names, addresses, networks, with commas between.
+    package var noProxy: String?
+    /// Follows `http_proxy`, `https_proxy` and `no_proxy` of the environment instead.
+    package var proxyFromEnvironment = false
+    /// Sent to the proxy with CONNECT.
+    package var proxyHeaders: [(name: String, value: String)] = []
+    /// Offers HTTP/2 over TLS.
+    package var http2 = true
     /// Asked about once a second; true ends the request with `.cancelled`.
     package var isCancelled: (@Sendable () -> Bool)?
 
@@ -34,11 +42,20 @@ package struct HTTPClientRequest: Sendable {
     }
 }
 
-/// Paths of PEM files. Without `caFile` the system's authorities are trusted.
+/// Paths of PEM files, or the texts themselves where there is no path. Without an authority the system's are trusted.
 package struct TLSClientOptions: Sendable, Equatable {
+    package enum Version: Sendable { case tls10, tls11, tls12, tls13 }
+
     package var caFile: String?
     package var certFile: String?
     package var keyFile: String?
+    package var caPEM: String?
+    package var certPEM: String?
+    package var keyPEM: String?
+    /// The name the server's certificate must have, where it is not the URL's.
+    package var serverName: String?
+    package var minVersion: Version?
+    package var maxVersion: Version?
     package var insecureSkipVerify = false
 
     package init(caFile: String? = nil, certFile: String? = nil, keyFile: String? = nil, insecureSkipVerify: Bool = false) {
@@ -51,6 +68,8 @@ package struct TLSClientOptions: Sendable, Equatable {
 
 package struct HTTPClientResponse: Sendable {
     package var status: Int
+    /// The server's words for the status; empty over HTTP/2.
+    package var reason = ""
     /// Of the last answer when redirects were followed; names lower-cased.
     package var headers: [(name: String, value: String)]
     package var body: [UInt8]

@@ -5,7 +5,7 @@
 
 package import ObsCore
 
-/// Parses what a scrape answered.
+/// Parses what a scrape answered in text.
 package enum PrometheusText {
     /// - Returns: one series a sample line, in order, repeated series included. A sample without a time of its own has `timesMillis` == `noTime`, an exemplar likewise.
     /// - Throws: `.badInput`, `place` naming the line.
@@ -29,6 +29,8 @@ private struct ExpositionParser: ~Copyable {
     private var labels = LabelSetBuilder()
     /// Index into `batch.metadata` of each family seen.
     private var families: [[UInt8]: Int] = [:]
+    /// The samples of one metric in a body that says when counting began: OpenMetrics has `_created` last, and what is to know of it before.
+    private var groups: MetricGroups?
     /// Of the TYPE line read last: decides whether `le` or `quantile` is a number to be spelled the OpenMetrics way.
     private var type = MetricType.unknown
     private let isOpenMetrics: Bool
@@ -48,11 +50,13 @@ private struct ExpositionParser: ~Copyable {
     consuming func finish() throws(ObsError) -> MetricBatch {
         guard arena.fitsRanges else { throw ObsError(.tooLarge, "the scrape takes more than 4 GiB") }
         batch.bytes = arena.array()
+        if !batch.startsMillis.isEmpty { batch.startsMillis += [Int64](repeating: 0, count: batch.timesMillis.count - batch.startsMillis.count) }
         return batch
     }
 
     mutating func parse(_ body: UnsafeRawBufferPointer) throws(ObsError) {
         text = body
+        if isOpenMetrics, ByteSearch(MetricGroups.suffix).first(in: text) != nil { groups = MetricGroups() }
         while position < text.count {
             if !isOpenMetrics { skipSpace() }
             if peek == newline {
@@ -183,10 +187,13 @@ private struct ExpositionParser: ~Copyable {
     private mutating func addSample(_ value: Double, _ timeMillis: Int64) throws(ObsError) {
         let start = arena.count
         guard labels.write(to: &arena) else { throw failure("a label name is repeated") }
-        batch.series.append(
-            .init(labels: arena.range(from: start), firstSample: UInt32(truncatingIfNeeded: batch.timesMillis.count), sampleCount: 1))
+        let position = batch.timesMillis.count
+        let since = groups?.take(arena.slice(start..<arena.count), value, position)
+        if let since, since.position < position { batch.setStarts(since.startMillis, from: since.position) }
+        batch.series.append(.init(labels: arena.range(from: start), firstSample: UInt32(truncatingIfNeeded: position), sampleCount: 1))
         batch.timesMillis.append(timeMillis)
         batch.values.append(value)
+        if let since, since.position == position { batch.setStarts(since.startMillis, from: position) }
     }
 
     /// Whether another word stands on the line, and is no exemplar; the scanner is then before it.
@@ -291,19 +298,11 @@ private struct ExpositionParser: ~Copyable {
         let start = arena.count
         guard labels.write(to: &arena) else { throw failure("a label name is repeated") }
         let range = arena.range(from: start)
-        guard characters(of: range) <= 128 else {
+        guard arena.exemplarCharacters(of: range) <= ByteArena.exemplarCharactersMax else {
             arena.truncate(to: start)
             return
         }
         batch.exemplars.append(.init(series: UInt32(truncatingIfNeeded: batch.series.count - 1), labels: range, value: value, timeMillis: timeMillis))
-    }
-
-    private func characters(of labels: ByteRange) -> Int {
-        var count = 0
-        forEachLabel(arena.slice(labels)) { name, value in
-            count += name.count { $0 & 0xc0 != 0x80 } + value.count { $0 & 0xc0 != 0x80 }
-        }
-        return count
     }
 
     // MARK: - comments
@@ -354,6 +353,7 @@ private struct ExpositionParser: ~Copyable {
         let text = word()
         guard let named = metricType(text) else { throw failure("invalid metric type \(quoted(String(decoding: text, as: UTF8.self)))") }
         type = named
+        groups?.begin(family, named)
         update(family) { $0.type = named }
     }
 
@@ -393,6 +393,51 @@ private struct ExpositionParser: ~Copyable {
     }
 }
 
+/// Which samples are of one metric: same labels but for `le` and `quantile`, one after the other.
+private struct MetricGroups {
+    static let suffix = [UInt8]("_created".utf8)
+
+    private var family: [UInt8] = []
+    private var key: [UInt8] = []
+    private var candidate: [UInt8] = []
+    private var firstPosition = 0
+    private var startMillis: Int64 = 0
+
+    /// A family begins. Gauges and the like count nothing.
+    mutating func begin(_ family: [UInt8], _ type: MetricType) {
+        self.family = [.counter, .histogram, .summary].contains(type) ? family : []
+        key = []
+        startMillis = 0
+    }
+
+    /// Takes a sample by its canonical labels. What comes back holds for all samples from `position` on, up to this one: with a `_created` for those of its metric seen
+    /// before, else for this one too.
+    mutating func take(_ labels: UnsafeRawBufferPointer, _ value: Double, _ position: Int) -> (startMillis: Int64, position: Int)? {
+        guard !family.isEmpty else { return nil }
+        var isCreated = false
+        // Never empty, as the key of no metric is.
+        candidate = [0]
+        forEachLabel(labels) { name, text in
+            if equals(name, "__name__") {
+                isCreated =
+                    text.count == family.count + Self.suffix.count && text.starts(with: family) && text.suffix(Self.suffix.count).elementsEqual(Self.suffix)
+            } else if !equals(name, "le"), !equals(name, "quantile") {
+                appendLabel(&candidate, name, text)
+            }
+        }
+        if candidate != key {
+            swap(&candidate, &key)
+            firstPosition = position
+            startMillis = 0
+        }
+        if isCreated {
+            startMillis = Int64(exactly: (value * 1000).rounded(.towardZero)) ?? 0
+            return startMillis > 0 && firstPosition < position ? (startMillis, firstPosition) : nil
+        }
+        return startMillis > 0 ? (startMillis, position) : nil
+    }
+}
+
 private let nameLabel = [UInt8]("__name__".utf8)
 
 /// Resolves `\\`, `\n` and, where quotes are escaped, `\"`; a backslash before anything else stays.
@@ -418,6 +463,17 @@ private func unescape(_ raw: UnsafeRawBufferPointer, quotes: Bool) -> [UInt8] {
 }
 
 extension ByteArena {
+    /// OpenMetrics' bound on all names and values of an exemplar's labels together.
+    static let exemplarCharactersMax = 128
+
+    func exemplarCharacters(of labels: ByteRange) -> Int {
+        var count = 0
+        forEachLabel(slice(labels)) { name, value in
+            count += name.count { $0 & 0xc0 != 0x80 } + value.count { $0 & 0xc0 != 0x80 }
+        }
+        return count
+    }
+
     /// Appends and returns where the bytes went.
     fileprivate mutating func range(of bytes: [UInt8]) -> ByteRange { bytes.withUnsafeBytes { intern($0) } }
 }

@@ -208,4 +208,10 @@ private struct SampleSink: ScrapeSink, RuleSampleSink {
     let pipeline: IngestPipeline
 
     func write(_ batch: MetricBatch) throws(ObsError) { _ = try pipeline.ingest(batch, tenant: .default) }
+
+    func write(_ batch: MetricBatch, completion: @escaping @Sendable (ObsError?) -> Void) {
+        pipeline.ingest(batch, tenant: .default) { result in
+            if case .failure(let error) = result { completion(error) } else { completion(nil) }
+        }
+    }
 }

@@ -84,6 +84,11 @@ final class API {
     private struct Sink: ScrapeSink, RuleSampleSink {
         let pipeline: IngestPipeline
         func write(_ batch: MetricBatch) throws(ObsError) { _ = try pipeline.ingest(batch, tenant: .default) }
+        func write(_ batch: MetricBatch, completion: @escaping @Sendable (ObsError?) -> Void) {
+            pipeline.ingest(batch, tenant: .default) { result in
+                if case .failure(let error) = result { completion(error) } else { completion(nil) }
+            }
+        }
     }
 
     func request(_ method: String, _ target: String, _ headers: [(String, String)] = [], body: [UInt8] = []) -> HTTPRequest {

@@ -29,7 +29,7 @@ final class ScrapeLoopTests: XCTestCase {
     }
 
     private func scrape(_ loop: inout ScrapeLoop, _ text: String, at time: Int64 = 1000, synthetic: Bool = false) throws -> [String] {
-        let result = loop.success(try PrometheusText.parse(Array(text.utf8), format: .text), atMillis: time, durationSeconds: 0.5)
+        let result = loop.success(try PrometheusText.parse(Array(text.utf8), format: .text), ScrapeLoop.Report(timeMillis: time, durationSeconds: 0.5))
         if let failure = result.failure { return ["failure: \(failure.message)"] + shown(result.batch, synthetic: synthetic) }
         return shown(result.batch, synthetic: synthetic)
     }
@@ -45,10 +45,10 @@ final class ScrapeLoopTests: XCTestCase {
     func testAllStaleWhenAScrapeFails() throws {
         var loop = try loop()
         _ = try scrape(&loop, "a 1\nb 2\n", at: 1000)
-        let failed = loop.failure(atMillis: 2000, durationSeconds: 0.1)
+        let failed = loop.failure(ScrapeLoop.Report(timeMillis: 2000, durationSeconds: 0.1))
         XCTAssertEqual(shown(failed), ["a{}@2000 stale", "b{}@2000 stale"])
         XCTAssertEqual(shown(failed, synthetic: true).last, "up{}@2000 0")
-        XCTAssertEqual(shown(loop.failure(atMillis: 3000, durationSeconds: 0.1)), [])
+        XCTAssertEqual(shown(loop.failure(ScrapeLoop.Report(timeMillis: 3000, durationSeconds: 0.1))), [])
         XCTAssertEqual(try scrape(&loop, "a 1\n", at: 4000), ["a{}@4000 1"])
     }
 
@@ -123,12 +123,14 @@ final class ScrapeLoopTests: XCTestCase {
     func testMetadataAndExemplars() throws {
         var loop = try loop()
         let text = "# HELP a_total help\n# TYPE a_total counter\na_total 1\n"
-        let first = loop.success(try PrometheusText.parse(Array(text.utf8), format: .text), atMillis: 1, durationSeconds: 0).batch
+        let first = loop.success(try PrometheusText.parse(Array(text.utf8), format: .text), ScrapeLoop.Report(timeMillis: 1, durationSeconds: 0)).batch
         XCTAssertEqual(first.metadata.map { first.bytes.string($0.help) }, ["help"])
-        XCTAssertTrue(loop.success(try PrometheusText.parse(Array(text.utf8), format: .text), atMillis: 2, durationSeconds: 0).batch.metadata.isEmpty)
+        XCTAssertTrue(
+            loop.success(try PrometheusText.parse(Array(text.utf8), format: .text), ScrapeLoop.Report(timeMillis: 2, durationSeconds: 0)).batch.metadata.isEmpty
+        )
         XCTAssertEqual(loop.metadata["a_total"]?.type, .counter)
         let open = "# TYPE b counter\nb_total 1 # {trace_id=\"x\"} 0.5\n# EOF\n"
-        let batch = loop.success(try PrometheusText.parse(Array(open.utf8), format: .openMetrics), atMillis: 3, durationSeconds: 0).batch
+        let batch = loop.success(try PrometheusText.parse(Array(open.utf8), format: .openMetrics), ScrapeLoop.Report(timeMillis: 3, durationSeconds: 0)).batch
         XCTAssertEqual(batch.exemplars.map(\.timeMillis), [3])
         XCTAssertEqual(batch.exemplars.map { batch.labels(of: batch.series[Int($0.series)])["__name__"] }, ["b_total"])
     }
@@ -140,5 +142,104 @@ final class ScrapeLoopTests: XCTestCase {
             let lines = try scrape(&loop, text, at: Int64(round) * 1000)
             XCTAssertEqual(lines.count, round == 0 ? 200 : 400)
         }
+    }
+    func testEverythingIsCountedPastASampleLimit() throws {
+        var loop = try loop("  sample_limit: 1\n  metric_relabel_configs: [{source_labels: [__name__], regex: drop.*, action: drop}]\n")
+        let lines = try scrape(&loop, "a 1\nb 1\ndropped 1\nc 1\n", synthetic: true)
+        XCTAssertEqual(
+            lines[2...], ["scrape_samples_post_metric_relabeling{}@1000 3", "scrape_samples_scraped{}@1000 4", "scrape_series_added{}@1000 1", "up{}@1000 0"])
+    }
+
+    func testSeriesAreNotNewAfterAFailure() throws {
+        var loop = try loop("  sample_limit: 2\n")
+        func added(_ text: String) throws -> String { try scrape(&loop, text, synthetic: true).first { $0.contains("series_added") } ?? "" }
+        XCTAssertEqual(try added("a 1\nb 1\n"), "scrape_series_added{}@1000 2")
+        XCTAssertEqual(try added("a 1\nb 1\nc 1\n"), "scrape_series_added{}@1000 0")
+        XCTAssertEqual(try added("a 1\nb 1\n"), "scrape_series_added{}@1000 0")
+        XCTAssertEqual(try added("a 1\nd 1\n"), "scrape_series_added{}@1000 1")
+    }
+
+    func testExtraSeries() throws {
+        var loop = try loop("  sample_limit: 9\n  extra_scrape_metrics: true\n")
+        let scraped = try PrometheusText.parse(Array("a 1\n".utf8), format: .text)
+        let report = ScrapeLoop.Report(timeMillis: 1000, durationSeconds: 0.5, timeoutMillis: 1500, bodyBytes: 4)
+        func extras(_ batch: MetricBatch) -> [String] {
+            batch.series.suffix(3).map { series in
+                let value = batch.values[Int(series.firstSample)]
+                return "\(batch.labels(of: series)["__name__"] ?? "") \(SpecialValue.isStale(value) ? "stale" : formatSampleValue(value))"
+            }
+        }
+        XCTAssertEqual(extras(loop.success(scraped, report).batch), ["scrape_timeout_seconds 1.5", "scrape_sample_limit 9", "scrape_body_size_bytes 4"])
+        var tooLarge = report
+        tooLarge.bodyBytes = -1
+        XCTAssertEqual(extras(loop.failure(tooLarge)).last, "scrape_body_size_bytes -1")
+        XCTAssertEqual(extras(loop.end(atMillis: 2000)), ["scrape_timeout_seconds stale", "scrape_sample_limit stale", "scrape_body_size_bytes stale"])
+    }
+
+    func testNothingEndsThatNeverBegan() throws {
+        var loop = try loop()
+        XCTAssertTrue(loop.end(atMillis: 1000).isEmpty)
+    }
+
+    func testNamesMustBeLegacyWhereConfigured() throws {
+        var loop = try loop("  metric_name_validation_scheme: legacy\n")
+        XCTAssertEqual(try scrape(&loop, "a:b{_c=\"é\"} 1\n"), ["a:b{_c=\"é\"}@1000 1"])
+        for text in ["{\"a.b\"} 1\n", "a{\"c.d\"=\"x\"} 1\n", "a{\"c:d\"=\"x\"} 1\n", "{\"1a\"} 1\n"] {
+            XCTAssertTrue(try scrape(&loop, text)[0].hasPrefix("failure: invalid metric name or label names: "), text)
+        }
+        var any = try self.loop()
+        XCTAssertEqual(try scrape(&any, "{\"a.b\"} 1\n"), ["a.b{}@1000 1"])
+    }
+
+    // MARK: - Native histograms
+
+    private func histogram(schema: Int8 = 0, buckets: [UInt64] = [1, 2], at time: Int64 = PrometheusText.noTime, start: Int64 = 0) -> MetricBatch {
+        var batch = MetricBatch()
+        let layout = HistogramLayout(
+            schema: schema, isFloat: false, zeroThreshold: 0, positive: [BucketSpan(offset: 1, length: UInt32(buckets.count))], negative: [])
+        batch.histograms.append(
+            timeMillis: time, startMillis: start, layout: batch.histograms.intern(layout), count: buckets.reduce(0, +), zeroCount: 0, sum: 4, buckets: buckets)
+        batch.histogramSeries = [0]
+        batch.series = [.init(labels: batch.bytes.intern(Labels([("__name__", "h"), ("job", "x")]).bytes), firstSample: 0, sampleCount: 0)]
+        batch.exemplars = [.init(series: 0, labels: batch.bytes.intern(Labels([("t", "1")]).bytes), value: 1, timeMillis: 5)]
+        return batch
+    }
+
+    func testHistogramsTakeTheSameWay() throws {
+        var loop = try loop()
+        let first = loop.success(histogram(start: 7), ScrapeLoop.Report(timeMillis: 1000, durationSeconds: 0)).batch
+        XCTAssertEqual(first.histograms.timesMillis, [1000])
+        XCTAssertEqual(first.histograms.startsMillis, [7])
+        XCTAssertEqual("\(first.labels(of: first.series[Int(first.histogramSeries[0])]))", #"{__name__="h", exported_job="x", instance="h:1", job="j"}"#)
+        XCTAssertEqual(first.exemplars.map(\.series), first.histogramSeries)
+        XCTAssertEqual(first.values.count, 5)
+        // Its end is a histogram's, too.
+        let second = loop.success(MetricBatch(), ScrapeLoop.Report(timeMillis: 2000, durationSeconds: 0)).batch
+        XCTAssertEqual(second.histograms.timesMillis, [2000])
+        XCTAssertTrue(second.histograms.isStale(0))
+        XCTAssertEqual(second.values.count, 5)
+        XCTAssertTrue(loop.failure(ScrapeLoop.Report(timeMillis: 3000, durationSeconds: 0)).histograms.isEmpty)
+    }
+
+    func testHistogramsKeepToTheirLimits() throws {
+        func scraped(_ yaml: String, _ batch: MetricBatch) throws -> (schema: Int8?, buckets: [UInt64], failure: String?) {
+            var loop = try loop(yaml)
+            let (batch, failure) = loop.success(batch, ScrapeLoop.Report(timeMillis: 1000, durationSeconds: 0))
+            return (batch.histograms.isEmpty ? nil : batch.histograms.layout(ofRow: 0).schema, batch.histograms.buckets, failure?.message)
+        }
+        let fine = histogram(schema: 3, buckets: [1, 2, 3, 4, 5])
+        // Buckets 1...5 are 1, 1, 2, 2, 3 of the next schema, and 1, 1, 1, 1, 2 of the one after.
+        let limited = try scraped("  native_histogram_bucket_limit: 3\n", fine)
+        XCTAssertEqual(limited.schema, 2)
+        XCTAssertEqual(limited.buckets, [3, 7, 5])
+        let coarser = try scraped("  native_histogram_bucket_limit: 2\n", fine)
+        XCTAssertEqual(coarser.schema, 1)
+        XCTAssertEqual(coarser.buckets, [10, 5])
+        XCTAssertEqual(try scraped("  native_histogram_min_bucket_factor: 1.4\n", fine).schema, 1)
+        XCTAssertEqual(try scraped("  native_histogram_min_bucket_factor: 1.0001\n", fine).schema, 3)
+        let wide = histogram(schema: -4, buckets: [1, 0, 1, 1, 1])
+        let refused = try scraped("  native_histogram_bucket_limit: 2\n", wide)
+        XCTAssertEqual(refused.failure, "histogram bucket limit exceeded (native_histogram_bucket_limit is 2)")
+        XCTAssertNil(refused.schema)
     }
 }

@@ -175,6 +175,18 @@ final class TLSTests: XCTestCase {
         for _ in 0..<3 { XCTAssertEqual(try client.perform(request).body, request.body) }
         request.tls = TLSClientOptions(insecureSkipVerify: true)
         XCTAssertEqual(try client.perform(request).body, request.body)
+        request.tls = TLSClientOptions()
+        request.tls.caPEM = String(decoding: identity.certificatePEM, as: UTF8.self)
+        XCTAssertEqual(try client.perform(request).body, request.body)
+        // The certificate speaks for localhost and 127.0.0.1 only.
+        request.tls.serverName = "localhost"
+        XCTAssertEqual(try client.perform(request).body, request.body)
+        request.tls.serverName = "elsewhere.example"
+        XCTAssertThrowsError(try client.perform(request)) { XCTAssertEqual(($0 as? ObsError)?.code, .unavailable, "\($0)") }
+        request.tls.serverName = nil
+        request.tls.minVersion = .tls12
+        request.tls.maxVersion = .tls12
+        XCTAssertEqual(try client.perform(request).body, request.body)
 
         var wss = HTTPClientRequest(url: "wss://\(server.address)/ws")
         wss.tls.insecureSkipVerify = true

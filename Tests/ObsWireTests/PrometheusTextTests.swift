@@ -133,10 +133,56 @@ final class PrometheusTextTests: XCTestCase {
             ])
     }
 
+    func testCreatedIsWhenCountingBegan() throws {
+        let text = """
+            # TYPE a counter
+            a_total{x="1"} 1
+            a_created{x="1"} 10.5
+            a_total{x="2"} 2
+            # TYPE h histogram
+            h_bucket{le="1.0"} 1
+            h_bucket{le="+Inf"} 1
+            h_count 1
+            h_created 20
+            h_sum 3
+            # TYPE g gauge
+            g 1
+            g_created 5
+            # TYPE s summary
+            s{quantile="0.5"} 1
+            s_count 2
+            s_created 30
+            # EOF
+
+            """
+        let batch = try parse(text, .openMetrics)
+        XCTAssertEqual(batch.startsMillis, [10_500, 0, 0, 20_000, 20_000, 20_000, 0, 20_000, 0, 0, 30_000, 30_000, 0])
+        XCTAssertEqual(batch.series.count, 13)
+        XCTAssertEqual(try parse("# TYPE a counter\na_total 1\n# EOF\n", .openMetrics).startsMillis, [])
+        // The text format knows no such thing.
+        XCTAssertEqual(try parse("# TYPE a counter\na 1\na_created 5\n", .text).startsMillis, [])
+    }
+
+    func testAccept() {
+        // Prometheus' own header, byte for byte.
+        XCTAssertEqual(
+            ScrapeProtocol.accept(ScrapeProtocol.texts, escaping: "allow-utf-8"),
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
+                + "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2")
+        XCTAssertEqual(
+            ScrapeProtocol.accept([.prometheusProto, .text1], escaping: "underscores"),
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,text/plain;version=1.0.0;escaping=underscores;q=0.5,"
+                + "*/*;q=0.4")
+    }
+
     func testContentTypes() {
+        XCTAssertEqual(
+            ScrapeFormat(contentType: "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; q=0.1"), .protobuf)
         XCTAssertEqual(ScrapeFormat(contentType: "text/plain; version=0.0.4; charset=utf-8"), .text)
         XCTAssertEqual(ScrapeFormat(contentType: "Application/OpenMetrics-Text;version=1.0.0"), .openMetrics)
-        for other in ["", "text/html", "application/vnd.google.protobuf", "text/plainx"] { XCTAssertNil(ScrapeFormat(contentType: other)) }
+        for other in ["", "text/html", "application/vnd.google.protobuf", "application/vnd.google.protobuf; proto=x; encoding=delimited", "text/plainx"] {
+            XCTAssertNil(ScrapeFormat(contentType: other))
+        }
     }
 
     func testMutationsDoNotCrash() {
