@@ -62,6 +62,36 @@ package indirect enum Expression: Sendable {
         }
     }
 
+    /// The expression with those selectors marked of whose histograms only count and sum are looked at.
+    func markingStatistics(_ isInside: Bool = false) -> Expression {
+        switch self {
+        case .number, .string, .subquery: return self
+        case .selector(var node):
+            node.tellsResets = isInside
+            return .selector(node)
+        case .range(var node):
+            node.selector.tellsResets = isInside
+            return .range(node)
+        case .call(var node):
+            if ["histogram_quantile", "histogram_quantiles", "histogram_fraction"].contains(node.function.name) { return self }
+            let isStatistic = ["histogram_count", "histogram_sum", "histogram_avg"].contains(node.function.name)
+            node.arguments = node.arguments.map { $0.markingStatistics(isInside || isStatistic) }
+            return .call(node)
+        case .aggregation(var node):
+            node.expression = node.expression.markingStatistics(isInside)
+            return .aggregation(node)
+        case .binary(var node):
+            if node.operation.isTrim { return self }
+            node.left = node.left.markingStatistics(isInside)
+            node.right = node.right.markingStatistics(isInside)
+            return .binary(node)
+        case .unary(var node):
+            node.operand = node.operand.markingStatistics(isInside)
+            return .unary(node)
+        case .parentheses(let inner, let position): return .parentheses(inner.markingStatistics(isInside), position)
+        }
+    }
+
     /// The expression without the parentheses around it.
     var unwrapped: Expression {
         var expression = self
@@ -97,6 +127,9 @@ package struct VectorSelector: Sendable {
     package var offset: DurationExpression?
     package var at: AtModifier?
     package var position: Position
+    package var rangeExtension: RangeExtension?
+    /// Only count and sum of its histograms are looked at. Prometheus then has each say whether counting began anew, which shows in what is told of sums.
+    var tellsResets = false
 }
 
 package struct RangeSelector: Sendable {
@@ -158,6 +191,11 @@ package enum BinaryOperator: String, Sendable {
     case greater = ">"
     case greaterEqual = ">="
     case and, or, unless
+    /// A histogram without its observations above, or below, a value.
+    case trimAbove = "</"
+    case trimBelow = ">/"
+
+    var isTrim: Bool { self == .trimAbove || self == .trimBelow }
 
     var isComparison: Bool {
         switch self {
@@ -173,7 +211,7 @@ package enum BinaryOperator: String, Sendable {
         switch self {
         case .or: 1
         case .and, .unless: 2
-        case .equal, .notEqual, .less, .lessEqual, .greater, .greaterEqual: 3
+        case .equal, .notEqual, .less, .lessEqual, .greater, .greaterEqual, .trimAbove, .trimBelow: 3
         case .add, .subtract: 4
         case .multiply, .divide, .modulo, .atan2: 5
         case .power: 6

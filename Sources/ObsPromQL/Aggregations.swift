@@ -38,7 +38,7 @@ extension Evaluator {
     /// Columns are folded as they come, so that a sum over many series holds one column a group, not one a series.
     private func fold(_ node: Aggregation, _ timeline: Timeline) throws(ObsError) -> StepMatrix {
         let filter = node.without ? LabelFilter(on: false, node.grouping) : LabelFilter(keeping: node.grouping)
-        var groups: [(labels: Labels, fold: any ColumnFold, dropsName: Bool)] = []
+        var groups: [FoldedGroup] = []
         var places: [Labels: Int] = [:]
         try forEachColumn(node.expression, timeline) { (series) throws(ObsError) in
             let labels = filter(series.labels)
@@ -46,12 +46,16 @@ extension Evaluator {
             if place == groups.count {
                 places[labels] = place
                 try charge(columns: 4, timeline)
-                groups.append((labels, columnFold(node.operation, steps: timeline.count), false))
+                groups.append(FoldedGroup(labels, node, steps: timeline.count))
             }
-            groups[place].fold.add(series.values)
-            if series.dropsName { groups[place].dropsName = true }
+            groups[place].add(series)
         }
-        return StepMatrix(series: groups.map { StepSeries(labels: $0.labels, values: $0.fold.column, dropsName: $0.dropsName) })
+        var result = StepMatrix()
+        for group in groups {
+            result.series.append(group.result)
+            for annotation in group.annotations { note(annotation, at: node.expression.unwrapped.position) }
+        }
+        return result
     }
 
     // MARK: a step's values together
@@ -60,7 +64,8 @@ extension Evaluator {
         guard let parameter = node.parameter else { return StepMatrix() }
         let ranks = try scalar(parameter, timeline)
         let matrix = try vector(node.expression, timeline)
-        for rank in ranks where !(rank >= 0 && rank <= 1) { warnQuantile(rank, at: parameter.position) }
+        noteInvalidQuantiles(ranks, at: parameter.unwrapped.position)
+        noteIgnored(matrix, node, at: node.expression.unwrapped.position)
         var result = StepMatrix()
         for group in groups(matrix, node) {
             try context.check()
@@ -76,8 +81,11 @@ extension Evaluator {
         return result
     }
 
-    func warnQuantile(_ rank: Double, at position: Position) {
-        warn("quantile value should be between 0 and 1, got \(formatSampleValue(rank))", at: position)
+    /// Tells of histograms that an aggregation of numbers leaves out.
+    private func noteIgnored(_ matrix: StepMatrix, _ node: Aggregation, at position: Position) {
+        if matrix.series.contains(where: { $0.histograms.map { !$0.isEmpty } ?? false }) {
+            note(.ignoredInAggregation(node.operation.rawValue), at: position)
+        }
     }
 
     private func countValues(_ node: Aggregation, _ timeline: Timeline) throws(ObsError) -> StepMatrix {
@@ -91,9 +99,9 @@ extension Evaluator {
         for series in matrix.series {
             try context.check()
             let labels = filter(series.labels)
-            for step in 0..<timeline.count where !isMissing(series.values[step]) {
+            for step in 0..<timeline.count where series.isPresent(step) {
                 var builder = LabelsBuilder(labels)
-                builder.set(literal.value, formatSampleValue(series.values[step]))
+                builder.set(literal.value, series.histograms?[step]?.description ?? formatSampleValue(series.values[step]))
                 let old = counts[builder.labels()]?[step] ?? missing
                 counts[builder.labels(), default: [Double](repeating: missing, count: timeline.count)][step] = isMissing(old) ? 1 : old + 1
             }
@@ -111,26 +119,33 @@ extension Evaluator {
             throw ObsError(.unprocessable, node.operation == .limitRatio ? "Ratio value is NaN" : "Parameter value is NaN")
         }
         let matrix = try vector(node.expression, timeline)
-        if node.operation == .limitRatio { return limitRatio(matrix, limits, node, parameter.position) }
+        if node.operation == .limitRatio { return limitRatio(matrix, limits, node, parameter.unwrapped.position) }
         if let huge = limits.first(where: { abs($0) >= 9.2e18 }) {
             throw ObsError(.unprocessable, "Scalar value \(formatSampleValue(huge)) overflows int64")
         }
-        var kept = matrix.series.map { [Double](repeating: missing, count: $0.values.count) }
+        let ranks = node.operation == .topk || node.operation == .bottomk
+        if ranks { noteIgnored(matrix, node, at: node.position) }
+        var kept = matrix.series.map { series in
+            var empty = series
+            empty.values = [Double](repeating: missing, count: series.values.count)
+            empty.histograms = nil
+            return empty
+        }
         var order: [Int] = []
         for group in groups(matrix, node) {
             try context.check()
             for step in 0..<timeline.count {
-                let present = group.members.filter { !isMissing(matrix.series[$0].values[step]) }
+                let present = group.members.filter { ranks ? !isMissing(matrix.series[$0].values[step]) : matrix.series[$0].isPresent(step) }
                 let count = Int(min(Double(present.count), max(0, limits[step])))
                 guard count > 0 else { continue }
                 let chosen = first(count, of: present, by: node.operation) { matrix.series[$0].values[step] }
-                for member in chosen { kept[member][step] = matrix.series[member].values[step] }
+                for member in chosen { kept[member][step] = matrix.series[member][step] }
                 if timeline.count == 1 { order += chosen }
             }
         }
         var result = StepMatrix(isOrdered: timeline.count == 1 && node.operation != .limitk)
         for index in result.isOrdered ? order : Array(matrix.series.indices) {
-            result.series.append(StepSeries(labels: matrix.series[index].labels, values: kept[index], dropsName: matrix.series[index].dropsName))
+            result.series.append(kept[index])
         }
         return result
     }
@@ -149,30 +164,18 @@ extension Evaluator {
 
     /// A share of all series, the same ones at every step: a series' hash says at which ratio it is in.
     private func limitRatio(_ matrix: StepMatrix, _ ratios: [Double], _ node: Aggregation, _ position: Position) -> StepMatrix {
-        for ratio in ratios where abs(ratio) > 1 {
-            warn(
-                "ratio value should be between -1 and 1, got \(formatSampleValue(ratio)), capping to \(ratio > 0 ? "1" : "-1")", at: position)
-        }
+        for ratio in ratios where abs(ratio) > 1 { note(.invalidRatio(bits: ratio.bitPattern, cappedTo: ratio > 0 ? 1 : -1), at: position) }
         var result = StepMatrix()
         for var series in matrix.series {
-            let share = Double(hash(series.labels) >> 11) / Double(UInt64(1) << 53)
+            let share = Double(prometheusHash(series.labels)) / Double(UInt64.max)
             for step in series.values.indices {
                 let ratio = max(-1, min(1, ratios[step]))
                 let isIn = ratio >= 0 ? share < ratio : share >= 1 + ratio
-                if !isIn { series.values[step] = missing }
+                if !isIn { series[step] = .nothing }
             }
             result.series.append(series)
         }
         return result
-    }
-
-    /// FNV-1a with a final mix; only ever compared within one process version.
-    private func hash(_ labels: Labels) -> UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in labels.bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        hash = (hash ^ (hash >> 33)) &* 0xff51_afd7_ed55_8ccd
-        hash = (hash ^ (hash >> 33)) &* 0xc4ce_b9fe_1a85_ec53
-        return hash ^ (hash >> 33)
     }
 }
 

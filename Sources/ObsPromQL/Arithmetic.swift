@@ -1,4 +1,5 @@
 internal import Glibc
+internal import ObsCore
 
 extension BinaryOperator {
     func arithmetic(_ left: Double, _ right: Double) -> Double {
@@ -24,6 +25,59 @@ extension BinaryOperator {
         case .greaterEqual: left >= right
         default: false
         }
+    }
+}
+
+/// What an operator makes of two samples.
+struct OperatorResult {
+    var value: StepValue
+    /// Of a comparison: whether it holds.
+    var holds = true
+    var annotation: Annotation?
+}
+
+extension BinaryOperator {
+    /// Numbers and histograms; a comparison gives its left side. `.nothing` where the two do not go together.
+    func result(_ left: StepValue, _ right: StepValue) -> OperatorResult {
+        switch (left, right) {
+        case (.number(let left), .number(let right)):
+            if isTrim { return refused("float", "float") }
+            return isComparison ? OperatorResult(value: .number(left), holds: compares(left, right)) : OperatorResult(value: .number(arithmetic(left, right)))
+        case (.number(let factor), .histogram(let histogram)):
+            return self == .multiply ? OperatorResult(value: .histogram(histogram.multiplied(by: factor).compacted())) : refused("float", "histogram")
+        case (.histogram(let histogram), .number(let number)):
+            switch self {
+            case .multiply: return OperatorResult(value: .histogram(histogram.multiplied(by: number).compacted()))
+            case .divide: return OperatorResult(value: .histogram(histogram.divided(by: number).compacted()))
+            case .trimAbove: return OperatorResult(value: .histogram(histogram.trimmed(.above, at: number)))
+            case .trimBelow: return OperatorResult(value: .histogram(histogram.trimmed(.below, at: number)))
+            default: return refused("histogram", "float")
+            }
+        case (.histogram(let left), .histogram(let right)): return result(left, right)
+        case (.nothing, _), (_, .nothing): return OperatorResult(value: .nothing)
+        }
+    }
+
+    private func result(_ left: FloatHistogram, _ right: FloatHistogram) -> OperatorResult {
+        switch self {
+        case .equal: return OperatorResult(value: .histogram(left), holds: left == right)
+        case .notEqual: return OperatorResult(value: .histogram(left), holds: left != right)
+        case .add, .subtract:
+            var sum = left
+            guard let blend = sum.combine(right, sign: self == .add ? 1 : -1) else {
+                return OperatorResult(value: .nothing, annotation: .incompatibleBounds(operation: rawValue))
+            }
+            if self == .subtract { sum.reset = .gauge }
+            let operation = self == .add ? Annotation.HistogramOperation.addition : .subtraction
+            // As Prometheus has it: what contradicts itself is told and left out.
+            if blend.resetsCollide { return OperatorResult(value: .nothing, annotation: .resetsCollide(operation)) }
+            return OperatorResult(value: .histogram(sum.compacted()), annotation: blend.boundsDiffered ? .boundsDiffered(operation) : nil)
+        default: return refused("histogram", "histogram")
+        }
+    }
+
+    private func refused(_ left: String, _ right: String) -> OperatorResult {
+        OperatorResult(value: .nothing, annotation: .incompatibleSamples(operation: rawValue, left: left, right: right))
     }
 }
 

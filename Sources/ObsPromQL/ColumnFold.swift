@@ -2,6 +2,134 @@
 // each state, so that a column costs one dynamic call.
 internal import ObsCore
 
+/// A group while its series pass.
+struct FoldedGroup {
+    let labels: Labels
+    private let operation: AggregationOperator
+    private let fold: any ColumnFold
+    /// Of a sum or a mean, once there is a histogram.
+    private var histograms: HistogramFold?
+    private let steps: Int
+    private var ignoresHistograms = false
+    private var dropsName = false
+
+    init(_ labels: Labels, _ node: Aggregation, steps: Int) {
+        self.labels = labels
+        self.steps = steps
+        operation = node.operation
+        fold = columnFold(node.operation, steps: steps)
+    }
+
+    mutating func add(_ series: StepSeries) {
+        fold.add(series.values)
+        if series.dropsName { dropsName = true }
+        guard let added = series.histograms else { return }
+        switch operation {
+        case .sum, .avg:
+            if histograms == nil { histograms = HistogramFold(steps: steps, isMean: operation == .avg) }
+            histograms?.add(added, metric: series.labels["__name__"] ?? "")
+        case .count, .group: fold.add((0..<steps).map { added[$0] == nil ? missing : 1 })
+        default: if !added.isEmpty { ignoresHistograms = true }
+        }
+    }
+
+    /// Numbers and histograms at one step have no sum.
+    private func isMixed(_ step: Int, _ column: [Double]) -> Bool { !isMissing(column[step]) && histograms?.isSeen(step) ?? false }
+
+    var result: StepSeries {
+        var column = fold.column
+        guard let histograms else { return StepSeries(labels: labels, values: column, dropsName: dropsName) }
+        var sums = histograms.column
+        for step in 0..<steps where isMixed(step, column) { (column[step], sums[step]) = (missing, nil) }
+        return StepSeries(labels: labels, values: column, histograms: sums, dropsName: dropsName)
+    }
+
+    var annotations: [Annotation] {
+        if ignoresHistograms { return [.ignoredInAggregation(operation.rawValue)] }
+        guard let histograms else { return [] }
+        let column = fold.column
+        return histograms.annotations + ((0..<steps).contains { isMixed($0, column) } ? [.mixedSamplesInAggregation] : [])
+    }
+}
+
+/// The histograms of a group: a running sum or mean for each step.
+private struct HistogramFold {
+    private enum State {
+        case none
+        case sum(HistogramSum)
+        case mean(HistogramMean)
+        /// Powers and custom bounds at one step.
+        case incompatible
+    }
+    private let isMean: Bool
+    private var states: [State]
+    private var blends: [BlendNotes]
+    private var incompatible: [String] = []
+
+    init(steps: Int, isMean: Bool) {
+        self.isMean = isMean
+        states = [State](repeating: .none, count: steps)
+        blends = [BlendNotes](repeating: BlendNotes(), count: steps)
+    }
+
+    mutating func add(_ histograms: HistogramSteps, metric: String) {
+        for step in states.indices {
+            guard let histogram = histograms[step] else { continue }
+            let state = states[step]
+            // What is held twice would be copied with each addition.
+            states[step] = .none
+            states[step] = add(histogram, to: state, step, metric)
+        }
+    }
+
+    private mutating func add(_ histogram: FloatHistogram, to state: State, _ step: Int, _ metric: String) -> State {
+        let blend: FloatHistogram.Blend?
+        let next: State
+        switch state {
+        case .incompatible: return state
+        case .none:
+            blends[step].look(at: histogram)
+            return isMean ? .mean(HistogramMean(histogram)) : .sum(HistogramSum(histogram))
+        case .sum(var sum):
+            blend = sum.add(histogram)
+            next = .sum(sum)
+        case .mean(var mean):
+            blend = mean.add(histogram)
+            next = .mean(mean)
+        }
+        guard let blend else {
+            if !incompatible.contains(metric) { incompatible.append(metric) }
+            return .incompatible
+        }
+        blends[step].look(at: histogram)
+        blends[step].look(at: blend)
+        return next
+    }
+
+    func isSeen(_ step: Int) -> Bool {
+        switch states[step] {
+        case .none, .incompatible: false
+        case .sum, .mean: true
+        }
+    }
+
+    var column: HistogramSteps {
+        var column = HistogramSteps(count: states.count)
+        for step in states.indices {
+            switch states[step] {
+            case .none, .incompatible: break
+            case .sum(let sum): column[step] = sum.total.compacted()
+            case .mean(let mean): column[step] = mean.mean.compacted()
+            }
+        }
+        return column
+    }
+
+    var annotations: [Annotation] {
+        incompatible.map { .mixedBounds(metric: $0) } + blends.flatMap(\.annotations)
+    }
+}
+
 protocol ColumnFold: AnyObject {
     func add(_ column: [Double])
     /// The result; missing where no series had a value.

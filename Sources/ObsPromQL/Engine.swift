@@ -9,8 +9,21 @@ package struct PromQLOptions: Sendable {
     /// Keeps metric names until the end of a query, so that `label_replace(rate(…), …, "__name__", …)` still sees them
     /// (Prometheus' `promql-delayed-name-removal`, off there too).
     package var removesNamesLate = false
+    /// Whether `anchored`, `smoothed` and arithmetic with durations are understood (flag `--promql.experimental`, as the two below).
+    package var isExperimental = false
+    /// Whether a counter is known by its label `__type__` instead of by its name.
+    package var hasTypeAndUnitLabels = false
+    /// Whether start timestamps of samples say where counters began anew, and where they were 0.
+    package var usesStartTimestamps = false
 
     package init() {}
+
+    /// With everything that is experimental.
+    package static var experimental: PromQLOptions {
+        var options = PromQLOptions()
+        (options.isExperimental, options.hasTypeAndUnitLabels, options.usesStartTimestamps) = (true, true, true)
+        return options
+    }
 }
 
 /// One sample of an instant query's answer.
@@ -55,17 +68,21 @@ package final class PromQLEngine: Sendable {
         self.options = options
     }
 
+    /// Parses a query as this engine's options have it.
+    /// - Throws: `.badInput`.
+    package func parse(_ query: String) throws(ObsError) -> Expression { try parsePromQL(query, experimental: options.isExperimental) }
+
     /// Parses and evaluates at one instant.
     /// - Throws: `.badInput` for a query that does not parse, `.unprocessable` for one that cannot be evaluated (clashing series), what the reader and the context throw.
     package func instant(_ query: String, atMillis: Int64, lookbackMillis: Int64? = nil, context: QueryContext) throws(ObsError) -> PromQLResult {
-        try instant(parsePromQL(query), atMillis: atMillis, lookbackMillis: lookbackMillis, context: context)
+        try instant(parse(query), atMillis: atMillis, lookbackMillis: lookbackMillis, context: context)
     }
 
     /// Parses and evaluates at `startMillis`, `startMillis + stepMillis`, … up to `endMillis`. How many steps are too many is the caller's to say.
     package func range(
         _ query: String, startMillis: Int64, endMillis: Int64, stepMillis: Int64, lookbackMillis: Int64? = nil, context: QueryContext
     ) throws(ObsError) -> PromQLResult {
-        try range(parsePromQL(query), startMillis: startMillis, endMillis: endMillis, stepMillis: stepMillis, lookbackMillis: lookbackMillis, context: context)
+        try range(parse(query), startMillis: startMillis, endMillis: endMillis, stepMillis: stepMillis, lookbackMillis: lookbackMillis, context: context)
     }
 
     /// Evaluates what was parsed before (rules do it for days).
@@ -119,8 +136,9 @@ private func instantValue(_ value: Value, _ timeMillis: Int64) -> PromQLValue {
     case .string(let text): return .string(timeMillis: timeMillis, text)
     case .vector(let matrix):
         var samples: [VectorSample] = []
-        for series in matrix.series where !isMissing(series.values[0]) {
-            samples.append(VectorSample(labels: series.labels, timeMillis: timeMillis, value: series.values[0]))
+        for series in matrix.series where series.isPresent(0) {
+            let histogram = series.histograms?[0]
+            samples.append(VectorSample(labels: series.labels, timeMillis: timeMillis, value: histogram == nil ? series.values[0] : .nan, histogram: histogram))
         }
         if !matrix.isOrdered { samples.sort { $0.labels < $1.labels } }
         return .vector(samples)
@@ -132,12 +150,21 @@ private func rangeSeries(_ value: Value, _ timeline: Timeline) -> [SeriesSamples
     case .string: return []
     case .scalar(let column): return [presentSamples(StepSeries(labels: .empty, values: column), timeline)]
     case .vector(let matrix):
-        return matrix.series.map { presentSamples($0, timeline) }.filter { !$0.timesMillis.isEmpty }.sorted { $0.labels < $1.labels }
+        return matrix.series.map { presentSamples($0, timeline) }.filter { !$0.timesMillis.isEmpty || $0.histograms != nil }.sorted { $0.labels < $1.labels }
     }
 }
 
-/// A column without its gaps.
-func presentSamples(_ series: StepSeries, _ timeline: Timeline) -> SeriesSamples {
+/// A series' columns without their gaps.
+private func presentSamples(_ series: StepSeries, _ timeline: Timeline) -> SeriesSamples {
+    var samples = presentNumbers(series, timeline)
+    guard let histograms = series.histograms else { return samples }
+    var columns = HistogramColumns()
+    for step in 0..<timeline.count { if let histogram = histograms[step] { columns.append(histogram, timeMillis: timeline[step]) } }
+    if !columns.isEmpty { samples.histograms = columns }
+    return samples
+}
+
+func presentNumbers(_ series: StepSeries, _ timeline: Timeline) -> SeriesSamples {
     var samples = SeriesSamples(labels: series.labels, timesMillis: [], values: [])
     samples.timesMillis.reserveCapacity(timeline.count)
     samples.values.reserveCapacity(timeline.count)

@@ -11,6 +11,7 @@ extension Evaluator {
         let operation = node.operation
         switch (left, right) {
         case (.scalar(var column), .scalar(let other)):
+            if operation.isTrim { throw ObsError(.unprocessable, "operator \"\(operation.rawValue)\" not allowed for Scalar operations") }
             for step in column.indices { column[step] = operation.arithmetic(column[step], other[step]) }
             return .scalar(column)
         case (.vector(let matrix), .scalar(let column)): return .vector(try combine(matrix, column, node, swapped: false))
@@ -19,7 +20,9 @@ extension Evaluator {
             let matching = node.matching ?? VectorMatching()
             if operation.isSet { return .vector(try combineSets(left, right, operation, matching, timeline)) }
             var join = VectorJoin(node: node, matching: matching, steps: timeline.count)
-            return .vector(try join.run(left, right, context))
+            let result = try join.run(left, right, context)
+            for annotation in join.annotations.told { note(annotation, at: node.left.position) }
+            return .vector(result)
         default: throw ObsError(.internalError, "unexpected string operand")
         }
     }
@@ -29,21 +32,40 @@ extension Evaluator {
         let operation = node.operation
         let filters = operation.isComparison && !node.returnsBool
         var builder = MatrixBuilder(capacity: matrix.series.count)
+        var annotations = StepAnnotations()
         for series in matrix.series {
-            var values = series.values
-            for step in values.indices where !isMissing(values[step]) {
-                let (left, right) = swapped ? (column[step], values[step]) : (values[step], column[step])
-                if filters {
-                    if !operation.compares(left, right) { values[step] = missing }
-                } else {
-                    values[step] = operation.arithmetic(left, right)
-                }
-            }
             var result = series
-            result.values = values
-            try builder.add(filters ? result : nameless(series.labels, values))
+            if series.histograms != nil || operation.isTrim {
+                for step in series.values.indices where series.isPresent(step) {
+                    result[step] = combine(series[step], column[step], node, swapped: swapped) { annotations.note($0, at: step) }
+                }
+            } else {
+                combine(&result.values, column, operation, swapped: swapped, filters: filters)
+            }
+            try builder.add(filters || operation.isTrim ? result : nameless(series.labels, result.values, result.histograms))
         }
+        for annotation in annotations.told { note(annotation, at: node.left.position) }
         return builder.matrix
+    }
+
+    private func combine(_ values: inout [Double], _ column: [Double], _ operation: BinaryOperator, swapped: Bool, filters: Bool) {
+        for step in values.indices where !isMissing(values[step]) {
+            let (left, right) = swapped ? (column[step], values[step]) : (values[step], column[step])
+            if filters {
+                if !operation.compares(left, right) { values[step] = missing }
+            } else {
+                values[step] = operation.arithmetic(left, right)
+            }
+        }
+    }
+
+    /// A comparison gives the vector's sample, on whichever side it is.
+    private func combine(_ sample: StepValue, _ scalar: Double, _ node: BinaryOperation, swapped: Bool, _ note: (Annotation) -> Void) -> StepValue {
+        let result = swapped ? node.operation.result(.number(scalar), sample) : node.operation.result(sample, .number(scalar))
+        if let annotation = result.annotation { note(annotation) }
+        guard node.operation.isComparison, case .number = result.value else { return result.value }
+        if node.returnsBool { return .number(result.holds ? 1 : 0) }
+        return result.holds ? sample : .nothing
     }
 
     /// `and`, `or`, `unless`: a series stays where the other side's match group has (or has not) any value.
@@ -55,18 +77,27 @@ extension Evaluator {
         var groups: [Labels: [Bool]] = [:]
         for series in guards.series {
             var present = groups.removeValue(forKey: signature(series.labels)) ?? [Bool](repeating: false, count: timeline.count)
-            for step in 0..<timeline.count where !isMissing(series.values[step]) { present[step] = true }
+            for step in 0..<timeline.count where series.isPresent(step) { present[step] = true }
             groups[signature(series.labels)] = present
         }
         var builder = MatrixBuilder(capacity: left.series.count)
         if operation == .or { for series in left.series { try builder.add(series) } }
         for var series in filtered.series {
             let present = groups[signature(series.labels)]
-            for step in 0..<timeline.count where (present?[step] ?? false) != (operation == .and) { series.values[step] = missing }
+            for step in 0..<timeline.count where (present?[step] ?? false) != (operation == .and) { series[step] = .nothing }
             try builder.add(series)
         }
         return builder.matrix
     }
+}
+
+/// Annotations of an operator. Of all that come up at one step Prometheus tells the last.
+struct StepAnnotations {
+    private var last: [Int: Annotation] = [:]
+
+    mutating func note(_ annotation: Annotation, at step: Int) { last[step] = annotation }
+
+    var told: [Annotation] { last.sorted { $0.key < $1.key }.map(\.value) }
 }
 
 /// Arithmetic or comparison of two vectors. "One" is the side whose match groups may have one series a step, "many" the other.
@@ -85,6 +116,7 @@ private struct VectorJoin {
     /// Steps at which a result was computed, even if a comparison dropped it.
     private var computed: [[Bool]] = []
     private var places: [Labels: Int] = [:]
+    private(set) var annotations = StepAnnotations()
 
     init(node: BinaryOperation, matching: VectorMatching, steps: Int) {
         self.node = node
@@ -108,14 +140,14 @@ private struct VectorJoin {
             try join(group, many, one, occupied)
         }
         // Series of different groups may get the same labels, but not at the same step.
-        return StepMatrix(series: results.filter { $0.values.contains { !isMissing($0) } })
+        return StepMatrix(series: results.filter { !$0.isEmpty })
     }
 
     /// Steps at which the "many" side has any value: elsewhere Prometheus looks for no duplicates.
     private func occupiedSteps(_ many: [StepSeries]) -> [Bool] {
         var occupied = [Bool](repeating: false, count: steps)
         for series in many {
-            for step in 0..<steps where !isMissing(series.values[step]) { occupied[step] = true }
+            for step in 0..<steps where series.isPresent(step) { occupied[step] = true }
         }
         return occupied
     }
@@ -142,24 +174,26 @@ private struct VectorJoin {
         for index in group.many {
             var place = -1
             var placedFor = -2
-            for step in 0..<steps where !isMissing(many[index].values[step]) {
+            for step in 0..<steps where many[index].isPresent(step) {
                 let other = partner[step]
                 guard other >= 0 || fillOne != nil else { continue }
                 if other != placedFor {
                     place = self.place(result(many[index].labels, other >= 0 ? one[other].labels : group.labels))
                     placedFor = other
                 }
-                if matching.cardinality == .oneToOne, matched[step] {
-                    throw ObsError(.unprocessable, "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)")
+                if many[index].histograms == nil, other < 0 || one[other].histograms == nil, !node.operation.isTrim {
+                    try claim(step, &matched)
+                    try store(many[index].values[step], other >= 0 ? one[other].values[step] : fillOne ?? 0, at: step, in: place)
+                } else if let result = apply(many[index][step], other >= 0 ? one[other][step] : .number(fillOne ?? 0), at: step) {
+                    try claim(step, &matched)
+                    try store(result, at: step, in: place)
                 }
-                matched[step] = true
-                try store(many[index].values[step], other >= 0 ? one[other].values[step] : fillOne ?? 0, at: step, in: place)
             }
         }
         guard let fillMany else { return }
         for step in 0..<steps where partner[step] >= 0 && !matched[step] {
             let place = self.place(result(group.labels, one[partner[step]].labels))
-            try store(fillMany, one[partner[step]].values[step], at: step, in: place)
+            if let result = apply(.number(fillMany), one[partner[step]][step], at: step) { try store(result, at: step, in: place) }
         }
     }
 
@@ -167,7 +201,7 @@ private struct VectorJoin {
     private func partners(_ group: Group, _ one: [StepSeries], _ occupied: [Bool]?) throws(ObsError) -> [Int] {
         var partner = [Int](repeating: -1, count: steps)
         for index in group.one {
-            for step in 0..<steps where !isMissing(one[index].values[step]) {
+            for step in 0..<steps where one[index].isPresent(step) {
                 if partner[step] >= 0, occupied?[step] ?? true {
                     let pair = [one[partner[step]].labels, one[index].labels].sorted()
                     throw ObsError(
@@ -181,17 +215,45 @@ private struct VectorJoin {
         return partner
     }
 
+    private func claim(_ step: Int, _ matched: inout [Bool]) throws(ObsError) {
+        if matching.cardinality == .oneToOne, matched[step] {
+            throw ObsError(.unprocessable, "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)")
+        }
+        matched[step] = true
+    }
+
+    /// Nil where the two samples do not go together.
+    private mutating func apply(_ many: StepValue, _ one: StepValue, at step: Int) -> OperatorResult? {
+        let result = swapped ? node.operation.result(one, many) : node.operation.result(many, one)
+        if let annotation = result.annotation { annotations.note(annotation, at: step) }
+        if case .nothing = result.value { return nil }
+        return result
+    }
+
+    private mutating func store(_ result: OperatorResult, at step: Int, in place: Int) throws(ObsError) {
+        try compute(step, place)
+        if node.returnsBool {
+            results[place].values[step] = result.holds ? 1 : 0
+        } else if result.holds {
+            results[place][step] = result.value
+        }
+    }
+
     private mutating func store(_ many: Double, _ one: Double, at step: Int, in place: Int) throws(ObsError) {
         let (left, right) = swapped ? (one, many) : (many, one)
-        if computed[place][step] {
-            throw ObsError(.unprocessable, "multiple matches for labels: grouping labels must ensure unique matches")
-        }
-        computed[place][step] = true
+        try compute(step, place)
         if filters {
             if node.operation.compares(left, right) { results[place].values[step] = left }
         } else {
             results[place].values[step] = node.operation.arithmetic(left, right)
         }
+    }
+
+    private mutating func compute(_ step: Int, _ place: Int) throws(ObsError) {
+        if computed[place][step] {
+            throw ObsError(.unprocessable, "multiple matches for labels: grouping labels must ensure unique matches")
+        }
+        computed[place][step] = true
     }
 
     private mutating func place(_ labels: Labels) -> Int {
@@ -204,7 +266,7 @@ private struct VectorJoin {
 
     /// Labels of a result: the "many" side's, without the name unless a filter keeps it, with those `group_left` takes over.
     private func result(_ many: Labels, _ one: Labels) -> Labels {
-        var labels = filters ? many : LabelFilter.withoutName(many)
+        var labels = filters || node.operation.isTrim ? many : LabelFilter.withoutName(many)
         if matching.cardinality == .oneToOne {
             labels = matching.on ? LabelFilter(keeping: matching.labels)(labels) : LabelFilter(removing: matching.labels)(labels)
         }

@@ -1,54 +1,52 @@
-// Samples to columns. Windows and lookback are open at the left: (t - range, t], as Prometheus 3 has it.
+// Instant vectors: samples to columns. The lookback is open at the left: (t - lookback, t], as Prometheus 3 has it.
 internal import ObsCore
 internal import ObsStore
 
-/// The samples of a range vector that one step sees.
-struct Window {
-    let times: UnsafeBufferPointer<Int64>
-    let values: UnsafeBufferPointer<Double>
-    /// Milliseconds; the left edge is outside.
-    let start: Int64
-    let end: Int64
-    /// The step's own time, which `offset` and `@` do not move.
-    let evaluationMillis: Int64
-
-    var count: Int { values.count }
-    var rangeSeconds: Double { Double(end - start) / 1000 }
+/// What of a sample goes into a column.
+enum SampleAspect {
+    case value
+    /// Its own time, its start, in seconds.
+    case time, start
+    /// The time of a number, where histograms have no place.
+    case numberTime
 }
 
-/// What a function computes from a window and up to two scalar parameters; `missing` for nothing.
-typealias WindowFunction = @Sendable (_ window: Window, _ first: Double, _ second: Double) throws(ObsError) -> Double
-
 extension Evaluator {
-    // MARK: instant vectors
-
-    /// - Parameter timestamps: give each sample's own time in seconds instead of its value.
-    func select(_ selector: VectorSelector, _ timeline: Timeline, timestamps: Bool = false) throws(ObsError) -> StepMatrix {
+    func select(_ selector: VectorSelector, _ timeline: Timeline, _ aspect: SampleAspect = .value) throws(ObsError) -> StepMatrix {
         var matrix = StepMatrix()
-        try forEachSelected(selector, timeline, timestamps: timestamps) { (series) throws(ObsError) in
+        try forEachSelected(selector, timeline, aspect) { (series) throws(ObsError) in
             try charge(columns: 1, timeline)
+            try charge(series.histograms)
             matrix.series.append(series)
         }
         return matrix
     }
 
     func forEachSelected(
-        _ selector: VectorSelector, _ timeline: Timeline, timestamps: Bool = false, _ body: (StepSeries) throws(ObsError) -> Void
+        _ selector: VectorSelector, _ timeline: Timeline, _ aspect: SampleAspect = .value, _ body: (StepSeries) throws(ObsError) -> Void
     ) throws(ObsError) {
         let references = try references(timeline, at: selector.at, offset: selector.offset)
+        let isSmoothed = selector.rangeExtension == .smoothed
         let first = references.start &- lookbackMillis &+ 1
-        guard first <= references.last else { return }
-        let set = try reader.series(selector.matchers, range: first...references.last, context: context)
+        let last = isSmoothed ? references.last &+ lookbackMillis : references.last
+        guard first <= last else { return }
+        let set = try reader.series(selector.matchers, range: first...last, context: context)
         while let series = try set.next() {
             try context.check()
-            let values = column(series, references, timestamps: timestamps)
-            guard values.contains(where: { !isMissing($0) }) else { continue }
-            try body(StepSeries(labels: series.labels, values: values))
+            let column: StepSeries
+            if isSmoothed {
+                column = try smoothedColumn(rangeSeries(series, selector), references, selector.position)
+            } else if series.histograms == nil {
+                column = StepSeries(labels: series.labels, values: numberColumn(series, references, aspect))
+            } else {
+                column = try mixedColumn(series, selector, references, aspect)
+            }
+            if !column.isEmpty { try body(column) }
         }
     }
 
     /// At each reference the newest sample within the lookback, unless it is a stale marker.
-    private func column(_ series: SeriesSamples, _ references: Timeline, timestamps: Bool) -> [Double] {
+    private func numberColumn(_ series: SeriesSamples, _ references: Timeline, _ aspect: SampleAspect) -> [Double] {
         let count = min(series.timesMillis.count, series.values.count)
         let lookback = lookbackMillis
         return series.timesMillis.withUnsafeBufferPointer { times in
@@ -60,7 +58,7 @@ extension Evaluator {
                         while next < count, times[next] <= reference { next += 1 }
                         var value = missing
                         if next > 0, times[next - 1] > reference &- lookback, !isMissing(samples[next - 1]) {
-                            value = timestamps ? Double(times[next - 1]) / 1000 : samples[next - 1]
+                            value = aspect == .value ? samples[next - 1] : seconds(series, next - 1, aspect)
                         }
                         values[step] = value
                     }
@@ -70,105 +68,63 @@ extension Evaluator {
         }
     }
 
-    // MARK: range vectors
-
-    /// Where a range vector's windows end, and how long they are.
-    struct Frame {
-        var references: Timeline
-        var rangeMillis: Int64
+    private func seconds(_ series: SeriesSamples, _ row: Int, _ aspect: SampleAspect) -> Double {
+        let isStart = aspect == .start
+        let millis = !isStart ? series.timesMillis[row] : row < series.startsMillis.count ? series.startsMillis[row] : 0
+        return Double(millis) / 1000
     }
 
-    /// Calls `body` with each series of a range vector, gaps and stale markers left out.
-    func forEachSeries(
-        _ expression: Expression, _ timeline: Timeline, _ body: (Frame, SeriesSamples, _ dropsName: Bool) throws(ObsError) -> Void
-    ) throws(ObsError) {
-        switch expression.unwrapped {
-        case .range(let range):
-            let selector = range.selector
-            let frame = Frame(
-                references: try references(timeline, at: selector.at, offset: selector.offset), rangeMillis: try positiveMillis(range.range))
-            let first = frame.references.start &- frame.rangeMillis &+ 1
-            guard first <= frame.references.last else { return }
-            let set = try reader.series(selector.matchers, range: first...frame.references.last, context: context)
-            while let series = try set.next() {
-                try context.check()
-                let samples = withoutStale(series)
-                if !samples.timesMillis.isEmpty { try body(frame, samples, false) }
-            }
-        case .subquery(let subquery): try forEachSeries(subquery, timeline, body)
-        default: throw ObsError(.internalError, "expected a range vector at \(expression.position)")
-        }
-    }
-
-    /// A subquery is its expression evaluated at all multiples of its step that some window covers.
-    private func forEachSeries(
-        _ subquery: Subquery, _ timeline: Timeline, _ body: (Frame, SeriesSamples, _ dropsName: Bool) throws(ObsError) -> Void
-    ) throws(ObsError) {
-        let frame = Frame(
-            references: try references(timeline, at: subquery.at, offset: subquery.offset), rangeMillis: try positiveMillis(subquery.range))
-        var step = options.subqueryStepMillis
-        if let given = subquery.step { step = try positiveMillis(given) }
-        let before = frame.references.start &- frame.rangeMillis
-        let first = (floorDivide(before, step) &+ 1) &* step
-        guard first <= frame.references.last else { return }
-        let inner = Timeline(start: first, step: step, count: Int((frame.references.last - first) / step) + 1)
-        try context.charge(samples: inner.count)
-        for series in try vector(subquery.expression, inner).series {
-            let samples = presentSamples(series, inner)
-            if !samples.timesMillis.isEmpty { try body(frame, samples, series.dropsName) }
-        }
-    }
-
-    private func withoutStale(_ series: SeriesSamples) -> SeriesSamples {
-        guard series.values.contains(where: isMissing) else { return series }
-        var kept = SeriesSamples(labels: series.labels, timesMillis: [], values: [])
-        for (time, value) in zip(series.timesMillis, series.values) where !isMissing(value) {
-            kept.timesMillis.append(time)
-            kept.values.append(value)
-        }
-        return kept
-    }
-
-    /// The column of a window function over one series.
-    func slide(
-        _ samples: SeriesSamples, _ frame: Frame, _ timeline: Timeline, _ first: [Double]?, _ second: [Double]?, _ function: WindowFunction
-    ) throws(ObsError) -> [Double] {
-        try samples.timesMillis.withUnsafeBufferPointer { (times) throws(ObsError) -> [Double] in
-            try samples.values.withUnsafeBufferPointer { (values) throws(ObsError) -> [Double] in
-                var column = [Double](repeating: missing, count: timeline.count)
-                var lower = 0
-                var upper = 0
-                for step in 0..<timeline.count {
-                    let end = frame.references[step]
-                    let start = end &- frame.rangeMillis
-                    while upper < times.count, times[upper] <= end { upper += 1 }
-                    while lower < upper, times[lower] <= start { lower += 1 }
-                    guard lower < upper else { continue }
-                    let window = Window(
-                        times: UnsafeBufferPointer(rebasing: times[lower..<upper]), values: UnsafeBufferPointer(rebasing: values[lower..<upper]), start: start,
-                        end: end, evaluationMillis: timeline[step])
-                    column[step] = try function(window, first?[step] ?? 0, second?[step] ?? 0)
-                    if step & 1023 == 1023 { try context.check() }
+    /// The same of a series that has histograms, too.
+    private func mixedColumn(
+        _ series: SeriesSamples, _ selector: VectorSelector, _ references: Timeline, _ aspect: SampleAspect
+    ) throws(ObsError) -> StepSeries {
+        let points = try histogramPoints(series, selector)
+        var column = StepSeries(labels: series.labels, values: [Double](repeating: missing, count: references.count))
+        var (nextNumber, nextPoint) = (0, 0)
+        for step in 0..<references.count {
+            let reference = references[step]
+            while nextNumber < series.timesMillis.count, series.timesMillis[nextNumber] <= reference { nextNumber += 1 }
+            while nextPoint < points.count, points[nextPoint].timeMillis <= reference { nextPoint += 1 }
+            let numberTime = nextNumber > 0 ? series.timesMillis[nextNumber - 1] : .min
+            let pointTime = nextPoint > 0 ? points[nextPoint - 1].timeMillis : .min
+            guard max(numberTime, pointTime) > reference &- lookbackMillis else { continue }
+            if numberTime > pointTime {
+                let value = series.values[nextNumber - 1]
+                if isMissing(value) { continue }
+                column.values[step] = aspect == .value ? value : seconds(series, nextNumber - 1, aspect)
+            } else {
+                let point = points[nextPoint - 1]
+                if isMissing(point.histogram.sum) { continue }
+                switch aspect {
+                case .value: column[step] = .histogram(point.histogram)
+                case .time: column.values[step] = Double(point.timeMillis) / 1000
+                case .start: column.values[step] = Double(point.startMillis) / 1000
+                case .numberTime: throw ObsError(.unprocessable, "this should be an info metric, with float samples: \(series.labels)")
                 }
-                return column
             }
+            if step & 1023 == 1023 { try context.check() }
         }
+        return column
     }
 
-    /// A range vector as the answer of an instant query: its samples as stored.
-    func rawSeries(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> [SeriesSamples] {
-        var result: [SeriesSamples] = []
-        try forEachSeries(expression, timeline) { (frame, series, dropsName) throws(ObsError) in
-            var kept = SeriesSamples(labels: dropsName ? LabelFilter.withoutName(series.labels) : series.labels, timesMillis: [], values: [])
-            let end = frame.references.last
-            for (time, value) in zip(series.timesMillis, series.values) where time <= end && time > end &- frame.rangeMillis {
-                kept.timesMillis.append(time)
-                kept.values.append(value)
+    /// A series' histograms, stale markers among them, taken out of their columns.
+    func histogramPoints(_ series: SeriesSamples, _ selector: VectorSelector) throws(ObsError) -> [HistogramPoint] {
+        guard let columns = series.histograms else { return [] }
+        var decoder = HistogramDecoder(columns)
+        var points: [HistogramPoint] = []
+        points.reserveCapacity(columns.count)
+        for row in 0..<columns.count {
+            var point = HistogramPoint(
+                timeMillis: columns.timesMillis[row], startMillis: options.usesStartTimestamps ? columns.startsMillis[row] : 0,
+                histogram: decoder.histogram(row))
+            // That counting began anew shows where a histogram is put beside the one before it; who only has this one must not take it for one in two.
+            if point.histogram.reset == .reset { point.histogram.reset = .unknown }
+            if selector.tellsResets, point.histogram.reset == .unknown, let previous = points.last?.histogram, !isMissing(previous.sum) {
+                point.histogram.reset = point.histogram.isReset(after: previous) ? .reset : .noReset
             }
-            // The store counts a series' samples only until the next one.
-            try context.charge(bytes: kept.timesMillis.count * 16)
-            if !kept.timesMillis.isEmpty { result.append(kept) }
+            points.append(point)
+            if row & 1023 == 1023 { try context.check() }
         }
-        return result.sorted { $0.labels < $1.labels }
+        return points
     }
 }

@@ -18,8 +18,7 @@ final class Evaluator {
     var queryEndMillis: Int64
     let queryStepMillis: Int64
     let isRange: Bool
-    private var warnings: [String] = []
-    private var infos: [String] = []
+    private var annotations = Annotations()
     private var chargedBytes = 0
 
     init(reader: any Reader, context: QueryContext, timeline: Timeline, lookbackMillis: Int64, options: PromQLOptions, isRange: Bool) {
@@ -35,19 +34,24 @@ final class Evaluator {
 
     // MARK: annotations and memory
 
-    func warn(_ message: String, at position: Position) { note(&warnings, "PromQL warning: \(message) (\(position))") }
-    func inform(_ message: String, at position: Position) { note(&infos, "PromQL info: \(message) (\(position))") }
+    func note(_ annotation: Annotation, at position: Position) { annotations.note(annotation, at: position) }
+    func noteRepair(_ repair: MonotonicityRepair, metric: String, at position: Position) { annotations.noteRepair(repair, metric: metric, at: position) }
+    func merge(_ other: Annotations) { if !other.isEmpty { annotations.merge(other) } }
 
-    private func note(_ list: inout [String], _ text: String) {
-        if list.count < 100, !list.contains(text) { list.append(text) }
+    func result(_ value: PromQLValue) -> PromQLResult {
+        PromQLResult(value: value, warnings: annotations.texts(warnings: true), infos: annotations.texts(warnings: false))
     }
-
-    func result(_ value: PromQLValue) -> PromQLResult { PromQLResult(value: value, warnings: warnings, infos: infos) }
 
     /// Accounts for columns made from the store; held until the query ends.
     func charge(columns count: Int, _ timeline: Timeline) throws(ObsError) {
         chargedBytes += count * timeline.count * 8
         try context.charge(bytes: count * timeline.count * 8)
+    }
+
+    func charge(_ histograms: HistogramSteps?) throws(ObsError) {
+        guard let histograms else { return }
+        chargedBytes += histograms.byteSize
+        try context.charge(bytes: histograms.byteSize)
     }
 
     func releaseMemory() {
@@ -63,7 +67,10 @@ final class Evaluator {
         guard case .vector(let matrix) = value, matrix.series.contains(where: \.dropsName) else { return value }
         var builder = MatrixBuilder(capacity: matrix.series.count)
         for series in matrix.series {
-            try builder.add(StepSeries(labels: series.dropsName ? LabelFilter.withoutName(series.labels) : series.labels, values: series.values))
+            var series = series
+            if series.dropsName { series.labels = LabelFilter.withoutName(series.labels) }
+            series.dropsName = false
+            try builder.add(series)
         }
         var result = builder.matrix
         result.isOrdered = matrix.isOrdered
@@ -71,10 +78,14 @@ final class Evaluator {
     }
 
     /// A series whose values are no longer its metric's.
-    func nameless(_ labels: Labels, _ values: [Double]) -> StepSeries {
+    func nameless(_ labels: Labels, _ values: [Double], _ histograms: HistogramSteps? = nil) -> StepSeries {
         options.removesNamesLate
-            ? StepSeries(labels: labels, values: values, dropsName: true) : StepSeries(labels: LabelFilter.withoutName(labels), values: values)
+            ? StepSeries(labels: labels, values: values, histograms: histograms, dropsName: true)
+            : StepSeries(labels: LabelFilter.withoutName(labels), values: values, histograms: histograms)
     }
+
+    /// The name an annotation tells of a series of an instant vector: where names go early, it is gone.
+    func annotatedName(_ labels: Labels) -> String { options.removesNamesLate ? labels["__name__"] ?? "" : "" }
 
     func evaluate(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> Value {
         try context.check()
@@ -120,12 +131,21 @@ final class Evaluator {
         guard operation.negates else { return value }
         switch value {
         case .scalar(let column): return .scalar(column.map { -$0 })
-        case .vector(let matrix): return .vector(try mapped(matrix) { -$0 })
+        case .vector(let matrix): return .vector(try negated(matrix))
         case .string: return value
         }
     }
 
-    /// Every value through `body`, the metric name dropped.
+    private func negated(_ matrix: StepMatrix) throws(ObsError) -> StepMatrix {
+        var builder = MatrixBuilder(capacity: matrix.series.count)
+        for series in matrix.series {
+            let values = series.values.map { isMissing($0) ? $0 : -$0 }
+            try builder.add(nameless(series.labels, values, series.histograms?.mapped { $0.multiplied(by: -1) }))
+        }
+        return builder.matrix
+    }
+
+    /// Every number through `body`, the metric name dropped; histograms are left out.
     func mapped(_ matrix: StepMatrix, _ body: (Double) -> Double) throws(ObsError) -> StepMatrix {
         var builder = MatrixBuilder(capacity: matrix.series.count)
         for series in matrix.series {
@@ -143,6 +163,7 @@ final class Evaluator {
         case .vector(var matrix):
             for index in matrix.series.indices {
                 matrix.series[index].values = [Double](repeating: matrix.series[index].values[0], count: count)
+                if let histograms = matrix.series[index].histograms { matrix.series[index].histograms = HistogramSteps(repeating: histograms[0], count: count) }
             }
             return .vector(matrix)
         }

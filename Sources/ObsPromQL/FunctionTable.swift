@@ -32,17 +32,17 @@ enum FunctionBody: Sendable {
     /// A calendar field of each value as a Unix time; of the step's time without an argument.
     case calendar(@Sendable (CalendarTime) -> Double)
     /// A window of one range vector, with scalar parameters.
-    case window(keepsName: Bool, WindowFunction)
+    case window(RangeFunction)
     case whole(@Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value)
 }
 
 let functionTable: [String: Function] = {
     var table: [String: Function] = [:]
-    for function in elementwiseFunctions + calendarFunctions + vectorFunctions + labelFunctions + nativeHistogramFunctions { table[function.name] = function }
-    for (name, parameters, keepsName, body) in windowFunctions {
-        var arguments = [ValueType.matrix] + [ValueType](repeating: .scalar, count: parameters)
-        if name == "quantile_over_time" { arguments.reverse() }
-        table[name] = Function(name, arguments, usesEvaluationTime: name == "predict_linear", .window(keepsName: keepsName, body))
+    for function in elementwiseFunctions + calendarFunctions + vectorFunctions + labelFunctions + histogramFunctions { table[function.name] = function }
+    for function in rangeFunctions {
+        var arguments = [ValueType.matrix] + [ValueType](repeating: .scalar, count: function.parameters)
+        if function.name == "quantile_over_time" { arguments.reverse() }
+        table[function.name] = Function(function.name, arguments, usesEvaluationTime: function.name == "predict_linear", .window(function))
     }
     return table
 }()
@@ -98,7 +98,7 @@ extension Evaluator {
         switch call.function.body {
         case .elementwise(let body): return .vector(try mapped(try vector(call.arguments[0], timeline), body))
         case .calendar(let body): return .vector(try calendar(call, timeline, body))
-        case .window(let keepsName, let body): return .vector(try window(call, timeline, keepsName, body))
+        case .window(let function): return .vector(try window(call, timeline, function))
         case .whole(let body): return try body(self, call, timeline)
         }
     }
@@ -111,10 +111,11 @@ extension Evaluator {
         return try mapped(try vector(argument, timeline), field)
     }
 
-    private func window(_ call: Call, _ timeline: Timeline, _ keepsName: Bool, _ function: WindowFunction) throws(ObsError) -> StepMatrix {
+    private func window(_ call: Call, _ timeline: Timeline, _ function: RangeFunction) throws(ObsError) -> StepMatrix {
         var builder = MatrixBuilder()
-        try forEachWindowed(call, timeline, keepsName, function) { (series) throws(ObsError) in
+        try forEachWindowed(call, timeline, function) { (series) throws(ObsError) in
             try charge(columns: 1, timeline)
+            try charge(series.histograms)
             try builder.add(series)
         }
         return builder.matrix
@@ -122,41 +123,69 @@ extension Evaluator {
 
     /// Slides the window over each series of the range vector as the store hands it out.
     private func forEachWindowed(
-        _ call: Call, _ timeline: Timeline, _ keepsName: Bool, _ function: WindowFunction, _ body: (StepSeries) throws(ObsError) -> Void
+        _ call: Call, _ timeline: Timeline, _ function: RangeFunction, _ body: (StepSeries) throws(ObsError) -> Void
     ) throws(ObsError) {
+        guard let range = call.arguments.first(where: { $0.type == .matrix }) else { return }
+        let extended = try extendedBody(function, range)
         var parameters: [[Double]] = []
         for argument in call.arguments where argument.type == .scalar { parameters.append(try scalar(argument, timeline)) }
-        guard let range = call.arguments.first(where: { $0.type == .matrix }) else { return }
-        if call.function.name == "quantile_over_time" {
-            for rank in parameters[0] where !(rank >= 0 && rank <= 1) { warnQuantile(rank, at: call.arguments[0].position) }
+        let (first, second) = (parameters.first, parameters.count > 1 ? parameters[1] : nil)
+        let wantsCounter = function.name == "rate" || function.name == "increase"
+        // Prometheus notes where its first argument stands, whichever that is.
+        let position = call.arguments[0].unwrapped.position
+        try forEachSeries(range, timeline) { (frame, samples) throws(ObsError) in
+            var column: StepSeries
+            if extended == nil, samples.histograms.isEmpty, samples.startsMillis.isEmpty {
+                column = StepSeries(labels: samples.labels, values: try slide(samples, frame, timeline, first, second, function.body))
+            } else {
+                var notes = WindowNotes(metric: samples.labels["__name__"] ?? "", position: position)
+                defer { merge(notes.annotations) }
+                column = try slideMixed(samples, frame, timeline, first, second, &notes, extended ?? function.mixed)
+            }
+            if column.isEmpty { return }
+            if wantsCounter, column.values.contains(where: { !isMissing($0) }) { noteIfNoCounter(samples.labels, position) }
+            if function.name == "quantile_over_time", let first { noteInvalidRanks(first, column, position) }
+            column.dropsName = samples.dropsName
+            try body(function.keepsName ? column : nameless(column.labels, column.values, column.histograms))
         }
-        let wantsCounter = call.function.name == "rate" || call.function.name == "increase"
-        try forEachSeries(range, timeline) { (frame, samples, dropsName) throws(ObsError) in
-            let column = try slide(samples, frame, timeline, parameters.first, parameters.count > 1 ? parameters[1] : nil, function)
-            guard column.contains(where: { !isMissing($0) }) else { return }
-            if wantsCounter { informIfNoCounter(samples.labels["__name__"] ?? "", range.position) }
-            try body(keepsName ? StepSeries(labels: samples.labels, values: column, dropsName: dropsName) : nameless(samples.labels, column))
-        }
+    }
+
+    /// What computes the function of an `anchored` or `smoothed` range vector; nil for others.
+    private func extendedBody(_ function: RangeFunction, _ range: Expression) throws(ObsError) -> MixedWindowFunction? {
+        guard case .range(let node) = range.unwrapped, let rangeExtension = node.selector.rangeExtension else { return nil }
+        let body = rangeExtension == .anchored ? function.anchored : function.smoothed
+        if let body { return body }
+        let able = rangeFunctions.filter { (rangeExtension == .anchored ? $0.anchored : $0.smoothed) != nil }.map(\.name).sorted().joined(separator: ", ")
+        throw ObsError(.unprocessable, "\(rangeExtension.rawValue) modifier can only be used with: \(able) - not with \(function.name)")
     }
 
     /// Each series of an instant vector, without holding them all where that can be: for a selector, and a window function over a selector
     /// of one metric (of several, series could become equal once their names are gone, and someone has to notice).
     func forEachColumn(_ expression: Expression, _ timeline: Timeline, _ body: (StepSeries) throws(ObsError) -> Void) throws(ObsError) {
         switch expression.unwrapped {
-        case .selector(let selector) where selector.at == nil: return try forEachSelected(selector, timeline, body)
+        case .selector(let selector) where selector.at == nil: return try forEachSelected(selector, timeline, .value, body)
         case .call(let call):
-            guard case .window(let keepsName, let function) = call.function.body, let range = call.arguments.first(where: { $0.type == .matrix }),
+            guard case .window(let function) = call.function.body, let range = call.arguments.first(where: { $0.type == .matrix }),
                 case .range(let node) = range.unwrapped, node.selector.name != nil, node.selector.at == nil
             else { break }
-            return try forEachWindowed(call, timeline, keepsName, function, body)
+            return try forEachWindowed(call, timeline, function, body)
         default: break
         }
         for series in try vector(expression, timeline).series { try body(series) }
     }
 
-    private func informIfNoCounter(_ name: String, _ position: Position) {
-        if name.isEmpty || ["_total", "_sum", "_count", "_bucket"].contains(where: name.hasSuffix) { return }
-        inform("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"\(name)\"", at: position)
+    private func noteIfNoCounter(_ labels: Labels, _ position: Position) {
+        guard let name = labels["__name__"], !name.isEmpty else { return }
+        if options.hasTypeAndUnitLabels {
+            let type = labels["__type__"] ?? ""
+            if type != "counter", type != "histogram" { note(.maybeNoCounterByType(metric: name, type: type), at: position) }
+        } else if !["_total", "_sum", "_count", "_bucket"].contains(where: name.hasSuffix) {
+            note(.maybeNoCounter(metric: name), at: position)
+        }
+    }
+
+    private func noteInvalidRanks(_ ranks: [Double], _ column: StepSeries, _ position: Position) {
+        for step in ranks.indices where !(ranks[step] >= 0 && ranks[step] <= 1) && column.isPresent(step) { noteQuantile(ranks[step], at: position) }
     }
 
     func timesInSeconds(_ timeline: Timeline) -> [Double] { (0..<timeline.count).map { Double(timeline[$0]) / 1000 } }

@@ -5,7 +5,8 @@ struct LabelFilter {
     private let names: [[UInt8]]
     private let keeps: Bool
 
-    static let withoutName = LabelFilter(removing: ["__name__"])
+    /// A result is no sample of its metric: name, type and unit go.
+    static let withoutName = LabelFilter(removing: ["__name__", "__type__", "__unit__"])
 
     init(keeping names: [String]) {
         self.names = names.map { Array($0.utf8) }

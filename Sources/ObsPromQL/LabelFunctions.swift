@@ -29,7 +29,11 @@ private func destination(_ call: Call) throws(ObsError) -> String {
 private func relabelled(_ matrix: StepMatrix, _ destination: String, _ body: (Labels) -> Labels) throws(ObsError) -> Value {
     var builder = MatrixBuilder(capacity: matrix.series.count)
     for series in matrix.series {
-        try builder.add(StepSeries(labels: body(series.labels), values: series.values, dropsName: series.dropsName && destination != "__name__"))
+        var changed = series
+        changed.labels = body(series.labels)
+        // A series whose name is given anew keeps it.
+        if destination == "__name__" { changed.dropsName = false }
+        try builder.add(changed)
     }
     return .vector(builder.matrix)
 }
@@ -134,7 +138,7 @@ private let labelJoin: @Sendable (Evaluator, Call, Timeline) throws(ObsError) ->
 }
 
 private func sortByLabel(_ evaluator: Evaluator, _ call: Call, _ timeline: Timeline, descending: Bool) throws(ObsError) -> Value {
-    warnSortInRange(evaluator, call)
+    noteSortInRange(evaluator, call, timeline)
     var matrix = try evaluator.vector(call.arguments[0], timeline)
     guard timeline.count == 1, !evaluator.isRange else { return .vector(matrix) }
     let names = (1..<call.arguments.count).map { text(call, $0) }

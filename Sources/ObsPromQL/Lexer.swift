@@ -7,7 +7,7 @@ struct Token {
         case end, word, number, duration, string
         case leftParen, rightParen, leftBrace, rightBrace, leftBracket, rightBracket, comma, colon, at
         case plus, minus, times, divide, modulo, power
-        case equalEqual, notEqual, less, lessEqual, greater, greaterEqual
+        case equalEqual, notEqual, less, lessEqual, greater, greaterEqual, trim
         /// `=`, `=~`, `!~`: only in label matching.
         case equal, matches, matchesNot
         /// The text is a message; nothing follows.
@@ -36,7 +36,7 @@ struct Token {
             if setOperatorWords.contains(word) { return "<op:\(text)>" }
             if AggregationOperator(rawValue: word) != nil { return "<aggr:\(text)>" }
             return keywords.contains(word) ? "<\(text)>" : "identifier \"\(text)\""
-        case .plus, .minus, .times, .divide, .modulo, .power, .equalEqual, .notEqual, .less, .lessEqual, .greater, .greaterEqual, .matches, .matchesNot:
+        case .plus, .minus, .times, .divide, .modulo, .power, .equalEqual, .notEqual, .less, .lessEqual, .greater, .greaterEqual, .trim, .matches, .matchesNot:
             return "<op:\(text)>"
         default: return "\"\(text)\""
         }
@@ -44,7 +44,9 @@ struct Token {
 }
 
 let setOperatorWords: Set<String> = ["and", "or", "unless", "atan2"]
-let keywords: Set<String> = ["offset", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "start", "end", "step", "range"]
+let keywords: Set<String> = [
+    "offset", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "start", "end", "step", "range", "anchored", "smoothed",
+]
 
 struct Lexer {
     private let bytes: [UInt8]
@@ -143,8 +145,12 @@ struct Lexer {
         case UInt8(ascii: "/"): return emit(.divide, 1)
         case UInt8(ascii: "%"): return emit(.modulo, 1)
         case UInt8(ascii: "^"): return emit(.power, 1)
-        case UInt8(ascii: "<"): return peek(1) == UInt8(ascii: "=") ? emit(.lessEqual, 2) : emit(.less, 1)
-        case UInt8(ascii: ">"): return peek(1) == UInt8(ascii: "=") ? emit(.greaterEqual, 2) : emit(.greater, 1)
+        case UInt8(ascii: "<"):
+            if peek(1) == UInt8(ascii: "/") { return emit(.trim, 2) }
+            return peek(1) == UInt8(ascii: "=") ? emit(.lessEqual, 2) : emit(.less, 1)
+        case UInt8(ascii: ">"):
+            if peek(1) == UInt8(ascii: "/") { return emit(.trim, 2) }
+            return peek(1) == UInt8(ascii: "=") ? emit(.greaterEqual, 2) : emit(.greater, 1)
         case UInt8(ascii: "="):
             if peek(1) == UInt8(ascii: "~") { return emit(.matches, 2) }
             return peek(1) == UInt8(ascii: "=") && !insideBraces ? emit(.equalEqual, 2) : emit(.equal, 1)

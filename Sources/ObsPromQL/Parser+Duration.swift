@@ -5,6 +5,7 @@ extension Parser {
     mutating func duration() throws(ObsError) -> DurationExpression {
         let position = here
         let duration = try durationBinary(minimum: 1)
+        try checkIsPlain(duration, position)
         if duration.isConstant {
             let seconds = duration.seconds(step: 0, range: 0)
             if !(seconds * 1000 >= 1) { throw error("duration must be greater than 0", at: position) }
@@ -19,9 +20,20 @@ extension Parser {
         let negates = token.kind == .minus
         if token.kind == .minus || token.kind == .plus { advance() }
         let term = try durationTerm(in: "offset")
+        try checkIsPlain(term, position)
         let duration = negates ? DurationExpression.negated(term) : term
         if duration.isConstant, !(abs(duration.seconds(step: 0, range: 0)) <= durationSecondsMax) { throw error("duration out of range", at: position) }
         return duration
+    }
+
+    /// Anything but a number or a duration is experimental.
+    private func checkIsPlain(_ duration: DurationExpression, _ position: Position) throws(ObsError) {
+        if isExperimental { return }
+        switch duration {
+        case .literal: return
+        case .negated(.literal): return
+        default: throw error("experimental duration expression is not enabled", at: position)
+        }
     }
 
     private mutating func durationBinary(minimum: Int) throws(ObsError) -> DurationExpression {

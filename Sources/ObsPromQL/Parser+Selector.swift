@@ -3,7 +3,8 @@ internal import ObsStore
 
 extension Parser {
     /// `name`, `name{…}` or `{…}`.
-    mutating func selector() throws(ObsError) -> VectorSelector {
+    /// - Parameter mayBeEmpty: whether it need not ask for anything.
+    mutating func selector(mayBeEmpty: Bool = false) throws(ObsError) -> VectorSelector {
         var selector = VectorSelector(name: nil, matchers: [], offset: nil, at: nil, position: here)
         if token.kind == .word {
             selector.name = token.text
@@ -16,7 +17,7 @@ extension Parser {
                 if token.kind != .rightBrace { try expect(.comma, in: "label matching", "\",\" or \"}\"") }
             }
         }
-        if selector.matchers.allSatisfy(\.matchesEmpty) {
+        if !mayBeEmpty, selector.matchers.allSatisfy(\.matchesEmpty) {
             throw error("vector selector must contain at least one non-empty matcher", at: selector.position)
         }
         return selector

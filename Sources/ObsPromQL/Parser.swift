@@ -6,9 +6,10 @@ package import ObsStore
 
 /// Parses and type-checks a query.
 /// - Throws: `.badInput`, message `line:column: parse error: …` as Prometheus words it.
-package func parsePromQL(_ text: String) throws(ObsError) -> Expression {
-    var parser = Parser(text)
-    return try parser.wholeQuery()
+/// - Parameter experimental: whether `anchored`, `smoothed` and arithmetic with durations are understood.
+package func parsePromQL(_ text: String, experimental: Bool = true) throws(ObsError) -> Expression {
+    var parser = Parser(text, experimental: experimental)
+    return try parser.wholeQuery().markingStatistics()
 }
 
 /// Parses a series selector (`match[]`): a vector selector without modifiers.
@@ -37,7 +38,11 @@ struct Parser {
     private var depth = 0
     private var operators = 0
 
-    init(_ text: String) {
+    /// Whether experimental syntax is understood.
+    let isExperimental: Bool
+
+    init(_ text: String, experimental: Bool = true) {
+        isExperimental = experimental
         let bytes = Array(text.utf8)
         lines = [0] + bytes.indices.filter { bytes[$0] == UInt8(ascii: "\n") }.map { $0 + 1 }
         tokens = Lexer.tokens(of: bytes)
@@ -115,7 +120,7 @@ struct Parser {
 
     private func binaryOperator() -> BinaryOperator? {
         switch token.kind {
-        case .plus, .minus, .times, .divide, .modulo, .power, .equalEqual, .notEqual, .less, .lessEqual, .greater, .greaterEqual:
+        case .plus, .minus, .times, .divide, .modulo, .power, .equalEqual, .notEqual, .less, .lessEqual, .greater, .greaterEqual, .trim:
             return BinaryOperator(rawValue: token.text)
         case .word: return setOperatorWords.contains(token.word) ? BinaryOperator(rawValue: token.word) : nil
         default: return nil
@@ -177,17 +182,22 @@ struct Parser {
     private mutating func call(_ position: Position) throws(ObsError) -> Call {
         guard let function = functionTable[token.text] else { throw error("unknown function with name \"\(token.text)\"", at: position) }
         advance()
-        let arguments = try self.arguments()
+        let arguments = try self.arguments(labelSelectorsAllowed: function.name == "info")
         try check(arguments, of: function, at: position)
         return Call(function: function, arguments: arguments, position: position)
     }
 
-    private mutating func arguments() throws(ObsError) -> [Expression] {
+    /// - Parameter labelSelectorsAllowed: whether from the second on a selector may be one that every series satisfies.
+    private mutating func arguments(labelSelectorsAllowed: Bool = false) throws(ObsError) -> [Expression] {
         try expect(.leftParen, in: "aggregation", "")
         var arguments: [Expression] = []
         if take(.rightParen) { return arguments }
         repeat {
             if token.kind == .rightParen { throw error("trailing commas not allowed in function call args", at: here) }
+            if labelSelectorsAllowed, !arguments.isEmpty, token.kind == .leftBrace {
+                arguments.append(.selector(try selector(mayBeEmpty: true)))
+                continue
+            }
             arguments.append(try nested { (parser: inout Parser) throws(ObsError) -> Expression in try parser.expression() })
         } while take(.comma)
         try expect(.rightParen, in: "", "")
@@ -301,8 +311,9 @@ struct Parser {
             case .leftBracket: expression = try range(of: expression)
             case .at: expression = try at(expression)
             case .word where token.word == "offset": expression = try offset(expression)
-            case .word where token.word == "anchored" || token.word == "smoothed":
-                throw error("\(token.word) modifier is experimental and not enabled", at: here)
+            case .word:
+                guard let rangeExtension = RangeExtension(rawValue: token.word) else { return expression }
+                expression = try extended(expression, rangeExtension)
             default: return expression
             }
         }
@@ -325,6 +336,29 @@ struct Parser {
         if selector.offset != nil { throw error("no offset modifiers allowed before range", at: position) }
         if selector.at != nil { throw error("no @ modifiers allowed before range", at: position) }
         return .range(RangeSelector(selector: selector, range: range))
+    }
+
+    private mutating func extended(_ expression: Expression, _ rangeExtension: RangeExtension) throws(ObsError) -> Expression {
+        let word = rangeExtension.rawValue
+        guard isExperimental else { throw error("\(word) modifier is experimental and not enabled", at: expression.position) }
+        advance()
+        switch expression {
+        case .selector(var node):
+            try extend(&node, rangeExtension)
+            return .selector(node)
+        case .range(var node):
+            try extend(&node.selector, rangeExtension)
+            return .range(node)
+        case .subquery: throw error("\(word) modifier is not supported for subqueries", at: expression.position)
+        default: throw error("\(word) modifier not implemented", at: expression.position)
+        }
+    }
+
+    private func extend(_ selector: inout VectorSelector, _ rangeExtension: RangeExtension) throws(ObsError) {
+        if let known = selector.rangeExtension, known != rangeExtension {
+            throw error("anchored and smoothed modifiers cannot be used together", at: selector.position)
+        }
+        selector.rangeExtension = rangeExtension
     }
 
     private mutating func offset(_ expression: Expression) throws(ObsError) -> Expression {

@@ -73,11 +73,14 @@ extension VectorSelector: CustomStringConvertible {
         return parts.isEmpty ? front : "\(front){\(parts.joined(separator: ","))}"
     }
 
-    var modifiers: String { modifierText(at: at, offset: offset) }
+    var modifiers: String { modifierText(at: at, offset: nil) + extensionText + modifierText(at: nil, offset: offset) }
+    fileprivate var extensionText: String { rangeExtension.map { " \($0.rawValue)" } ?? "" }
 }
 
 extension RangeSelector: CustomStringConvertible {
-    package var description: String { "\(selector.bare)[\(range)]\(selector.modifiers)" }
+    package var description: String {
+        "\(selector.bare)[\(range)]\(selector.extensionText)\(modifierText(at: selector.at, offset: selector.offset))"
+    }
 }
 
 extension Subquery {

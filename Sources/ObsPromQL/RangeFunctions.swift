@@ -7,7 +7,7 @@ internal import ObsCore
 private func extrapolated(_ window: Window, isCounter: Bool, isRate: Bool) -> Double {
     let count = window.count
     guard count > 1 else { return missing }
-    let (values, times) = (window.values, window.times)
+    let values = window.values
     let first = values[0]
     var change = values[count - 1] - first
     if isCounter {
@@ -17,17 +17,38 @@ private func extrapolated(_ window: Window, isCounter: Bool, isRate: Bool) -> Do
             previous = values[index]
         }
     }
-    var toStart = Double(times[0] - window.start) / 1000
-    var toEnd = Double(window.end - times[count - 1]) / 1000
-    let sampled = Double(times[count - 1] - times[0]) / 1000
-    let average = sampled / Double(count - 1)
-    let threshold = average * 1.1
-    if toStart >= threshold { toStart = average / 2 }
-    if isCounter, change > 0, first >= 0 { toStart = min(toStart, sampled * (first / change)) }
-    if toEnd >= threshold { toEnd = average / 2 }
-    var factor = (sampled + toStart + toEnd) / sampled
-    if isRate { factor /= window.rangeSeconds }
-    return change * factor
+    let scale = Extrapolation(first: window.times[0], last: window.times[count - 1], count: count)
+    return change * scale.factor(window, isRate: isRate, counter: isCounter ? (first, change) : nil)
+}
+
+/// Where the samples of a window lie.
+struct Extrapolation {
+    var first: Int64
+    var last: Int64
+    var count: Int
+    /// Where a counter is known to have been 0, within the window and before its first sample: then nothing is guessed on that side.
+    var zeroMillis: Int64?
+
+    /// By how much the change from first to last sample is to be multiplied.
+    /// - Parameter counter: of a counter its first value and the change.
+    @inline(__always)
+    func factor(_ window: Window, isRate: Bool, counter: (first: Double, change: Double)?) -> Double {
+        var toStart = Double(first - window.start) / 1000
+        var toEnd = Double(window.end - last) / 1000
+        var sampled = Double(last - first) / 1000
+        let average = count > 1 ? sampled / Double(count - 1) : 0
+        let threshold = average * 1.1
+        if let zeroMillis {
+            toStart = 0
+            sampled = Double(last - zeroMillis) / 1000
+        } else {
+            if toStart >= threshold { toStart = average / 2 }
+            if let counter, counter.change > 0, counter.first >= 0 { toStart = min(toStart, sampled * (counter.first / counter.change)) }
+        }
+        if toEnd >= threshold { toEnd = average / 2 }
+        let factor = sampled == 0 ? 1 : (sampled + toStart + toEnd) / sampled
+        return isRate ? factor / window.rangeSeconds : factor
+    }
 }
 
 /// Change between the last two samples.
@@ -97,7 +118,7 @@ private func extreme(_ window: Window, _ isBetter: (Double, Double) -> Bool) -> 
     return best
 }
 
-private func changes(_ window: Window, _ counts: (Double, Double) -> Bool) -> Double {
+func changes(_ window: Window, _ counts: (Double, Double) -> Bool) -> Double {
     var count = 0.0
     for index in 1..<window.count where counts(window.values[index - 1], window.values[index]) { count += 1 }
     return count
@@ -111,60 +132,118 @@ private func medianDeviation(_ window: Window) -> Double {
     return quantileOf(&values, 0.5)
 }
 
-let windowFunctions: [(name: String, parameters: Int, keepsName: Bool, body: WindowFunction)] = [
-    ("rate", 0, false, { window, _, _ in extrapolated(window, isCounter: true, isRate: true) }),
-    ("increase", 0, false, { window, _, _ in extrapolated(window, isCounter: true, isRate: false) }),
-    ("delta", 0, false, { window, _, _ in extrapolated(window, isCounter: false, isRate: false) }),
-    ("irate", 0, false, { window, _, _ in instantChange(window, isRate: true) }),
-    ("idelta", 0, false, { window, _, _ in instantChange(window, isRate: false) }),
-    ("deriv", 0, false, { window, _, _ in window.count < 2 ? missing : regression(window, origin: window.times[0]).slope }),
-    ("resets", 0, false, { window, _, _ in changes(window) { $1 < $0 } }),
-    ("changes", 0, false, { window, _, _ in changes(window) { $0 != $1 && !($0.isNaN && $1.isNaN) } }),
-    (
-        "avg_over_time", 0, false,
-        { window, _, _ in
-            var mean = CompensatedMean()
-            for value in window.values { mean.add(value) }
-            return mean.value
-        }
-    ),
-    (
-        "sum_over_time", 0, false,
-        { window, _, _ in
-            var sum = CompensatedSum()
-            for value in window.values { sum.add(value) }
-            return sum.value
-        }
-    ),
-    ("min_over_time", 0, false, { window, _, _ in window.values[extreme(window, <)] }),
-    ("max_over_time", 0, false, { window, _, _ in window.values[extreme(window, >)] }),
-    ("count_over_time", 0, false, { window, _, _ in Double(window.count) }),
-    ("last_over_time", 0, true, { window, _, _ in window.values[window.count - 1] }),
-    ("first_over_time", 0, true, { window, _, _ in window.values[0] }),
-    ("present_over_time", 0, false, { _, _, _ in 1 }),
-    ("stdvar_over_time", 0, false, { window, _, _ in variance(window) }),
-    ("stddev_over_time", 0, false, { window, _, _ in variance(window).squareRoot() }),
-    ("mad_over_time", 0, false, { window, _, _ in medianDeviation(window) }),
-    ("ts_of_first_over_time", 0, false, { window, _, _ in Double(window.times[0]) / 1000 }),
-    ("ts_of_last_over_time", 0, false, { window, _, _ in Double(window.times[window.count - 1]) / 1000 }),
-    ("ts_of_min_over_time", 0, false, { window, _, _ in Double(window.times[extreme(window, <=)]) / 1000 }),
-    ("ts_of_max_over_time", 0, false, { window, _, _ in Double(window.times[extreme(window, >=)]) / 1000 }),
-    (
-        "predict_linear", 1, false,
-        { window, seconds, _ in
-            guard window.count > 1 else { return missing }
-            let line = regression(window, origin: window.evaluationMillis)
-            return line.slope * seconds + line.intercept
-        }
-    ),
-    ("double_exponential_smoothing", 2, false, { window, smoothing, trend throws(ObsError) in try smoothed(window, smoothing, trend) }),
-    ("holt_winters", 2, false, { window, smoothing, trend throws(ObsError) in try smoothed(window, smoothing, trend) }),
+/// A function of a window.
+struct RangeFunction: Sendable {
+    let name: String
+    /// Scalars beside the range vector.
+    let parameters: Int
+    let keepsName: Bool
+    let body: WindowFunction
+    let mixed: MixedWindowFunction
+    /// For `anchored` and `smoothed` windows; nil where such have no meaning.
+    let anchored: MixedWindowFunction?
+    let smoothed: MixedWindowFunction?
+
+    /// - Parameters:
+    ///   - mixed: for windows with histograms; without it those are left out, and that is told.
+    init(
+        _ name: String, parameters: Int = 0, keepsName: Bool = false, mixed: MixedWindowFunction? = nil, anchored: MixedWindowFunction? = nil,
+        smoothed: MixedWindowFunction? = nil, _ body: @escaping WindowFunction
+    ) {
+        self.name = name
+        self.parameters = parameters
+        self.keepsName = keepsName
+        self.body = body
+        self.mixed = mixed ?? ignoringHistograms(body)
+        self.anchored = anchored
+        self.smoothed = smoothed
+    }
+}
+
+private func ignoringHistograms(_ body: @escaping WindowFunction) -> MixedWindowFunction {
+    { window, first, second, notes throws(ObsError) in
+        if window.count == 0 { return .nothing }
+        if !window.histograms.isEmpty { notes.note(.ignoredInRange(metric: notes.metric)) }
+        let value = try body(window, first, second)
+        return isMissing(value) ? .nothing : .number(value)
+    }
+}
+
+private func rate(_ name: String, isCounter: Bool, isRate: Bool) -> RangeFunction {
+    let edges: MixedWindowFunction = { window, _, _, notes throws(ObsError) in
+        changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .anchored)
+    }
+    let lines: MixedWindowFunction = { window, _, _, notes throws(ObsError) in
+        changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .smoothed)
+    }
+    return RangeFunction(
+        name, mixed: { window, _, _, notes throws(ObsError) in extrapolatedMixed(window, &notes, isCounter: isCounter, isRate: isRate) }, anchored: edges,
+        smoothed: lines
+    ) { window, _, _ throws(ObsError) in extrapolated(window, isCounter: isCounter, isRate: isRate) }
+}
+
+private func instantRate(_ name: String, isRate: Bool) -> RangeFunction {
+    RangeFunction(name, mixed: { window, _, _, notes throws(ObsError) in instantChangeMixed(window, &notes, isRate: isRate) }) {
+        window, _, _ throws(ObsError) in
+        instantChange(window, isRate: isRate)
+    }
+}
+
+private func transitions(_ name: String, _ kind: Transition, _ body: @escaping @Sendable (Double, Double) -> Bool) -> RangeFunction {
+    RangeFunction(
+        name, mixed: { window, _, _, _ throws(ObsError) in countTransitions(window, kind) },
+        anchored: { window, _, _, _ throws(ObsError) in countTransitionsFromAnchor(window, kind) }
+    ) { window, _, _ throws(ObsError) in changes(window, body) }
+}
+
+let rangeFunctions: [RangeFunction] = [
+    rate("rate", isCounter: true, isRate: true), rate("increase", isCounter: true, isRate: false), rate("delta", isCounter: false, isRate: false),
+    instantRate("irate", isRate: true), instantRate("idelta", isRate: false),
+    transitions("resets", .reset) { $1 < $0 }, transitions("changes", .change) { $0 != $1 && !($0.isNaN && $1.isNaN) },
+    RangeFunction("deriv") { window, _, _ throws(ObsError) in window.count < 2 ? missing : regression(window, origin: window.times[0]).slope },
+    RangeFunction("avg_over_time", mixed: { window, _, _, notes throws(ObsError) in meanOverTime(window, &notes) }) { window, _, _ throws(ObsError) in
+        var mean = CompensatedMean()
+        for value in window.values { mean.add(value) }
+        return mean.value
+    },
+    RangeFunction("sum_over_time", mixed: { window, _, _, notes throws(ObsError) in sumOverTime(window, &notes) }) { window, _, _ throws(ObsError) in
+        var sum = CompensatedSum()
+        for value in window.values { sum.add(value) }
+        return sum.value
+    },
+    RangeFunction("min_over_time") { window, _, _ throws(ObsError) in window.values[extreme(window, <)] },
+    RangeFunction("max_over_time") { window, _, _ throws(ObsError) in window.values[extreme(window, >)] },
+    RangeFunction("count_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(window.count + window.histograms.count)) }) {
+        window, _, _ throws(ObsError) in Double(window.count)
+    },
+    RangeFunction("last_over_time", keepsName: true, mixed: { window, _, _, _ throws(ObsError) in lastOf(window).value }) { window, _, _ throws(ObsError) in
+        window.values[window.count - 1]
+    },
+    RangeFunction("first_over_time", keepsName: true, mixed: { window, _, _, _ throws(ObsError) in firstOf(window).value }) { window, _, _ throws(ObsError) in
+        window.values[0]
+    },
+    RangeFunction("present_over_time", mixed: { _, _, _, _ throws(ObsError) in .number(1) }) { _, _, _ throws(ObsError) in 1 },
+    RangeFunction("stdvar_over_time") { window, _, _ throws(ObsError) in variance(window) },
+    RangeFunction("stddev_over_time") { window, _, _ throws(ObsError) in variance(window).squareRoot() },
+    RangeFunction("mad_over_time") { window, _, _ throws(ObsError) in medianDeviation(window) },
+    RangeFunction("ts_of_first_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(firstOf(window).timeMillis) / 1000) }) {
+        window, _, _ throws(ObsError) in Double(window.times[0]) / 1000
+    },
+    RangeFunction("ts_of_last_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(lastOf(window).timeMillis) / 1000) }) {
+        window, _, _ throws(ObsError) in Double(window.times[window.count - 1]) / 1000
+    },
+    RangeFunction("ts_of_min_over_time") { window, _, _ throws(ObsError) in Double(window.times[extreme(window, <=)]) / 1000 },
+    RangeFunction("ts_of_max_over_time") { window, _, _ throws(ObsError) in Double(window.times[extreme(window, >=)]) / 1000 },
+    RangeFunction("predict_linear", parameters: 1) { window, seconds, _ throws(ObsError) in
+        guard window.count > 1 else { return missing }
+        let line = regression(window, origin: window.evaluationMillis)
+        return line.slope * seconds + line.intercept
+    },
+    RangeFunction("double_exponential_smoothing", parameters: 2) { window, smoothing, trend throws(ObsError) in try smoothed(window, smoothing, trend) },
+    RangeFunction("holt_winters", parameters: 2) { window, smoothing, trend throws(ObsError) in try smoothed(window, smoothing, trend) },
     // Its scalar comes first; the table says so.
-    (
-        "quantile_over_time", 1, false,
-        { window, rank, _ in
-            var values = Array(window.values)
-            return quantileOf(&values, rank)
-        }
-    ),
+    RangeFunction("quantile_over_time", parameters: 1) { window, rank, _ throws(ObsError) in
+        var values = Array(window.values)
+        return quantileOf(&values, rank)
+    },
 ]

@@ -1,6 +1,7 @@
 // What expressions evaluate to between selector and answer: columns over the steps of the query, one a series. A step without
 // a value holds the stale marker's bits: no result can be that NaN, since stale samples never leave a selector, and
-// arithmetic never makes it (it is a signalling NaN). So a column is one array of doubles, with no bitmap beside it.
+// arithmetic never makes it (it is a signalling NaN). So a column is one array of doubles, with no bitmap beside it. Only series
+// that have native histograms have a second column, of those; at a step there is a number, a histogram, or neither.
 internal import ObsCore
 
 /// The instants an expression is evaluated at, milliseconds: `start`, `start + step`, … A step of 0 repeats one instant.
@@ -21,8 +22,65 @@ struct StepSeries {
     var labels: Labels
     /// One value a step, or `missing`.
     var values: [Double]
+    /// Nil in a series that has none.
+    var histograms: HistogramSteps?
     /// The metric name has lost its meaning and goes before the query answers; only where names are removed late (`PromQLOptions.removesNamesLate`).
     var dropsName = false
+
+    /// Whether a step has a number or a histogram.
+    @inline(__always) func isPresent(_ step: Int) -> Bool { !isMissing(values[step]) || histograms?[step] != nil }
+
+    var isEmpty: Bool { !values.contains { !isMissing($0) } && histograms?.isEmpty ?? true }
+
+    subscript(_ step: Int) -> StepValue {
+        get {
+            if let histogram = histograms?[step] { return .histogram(histogram) }
+            return isMissing(values[step]) ? .nothing : .number(values[step])
+        }
+        set {
+            values[step] = missing
+            histograms?[step] = nil
+            switch newValue {
+            case .nothing: break
+            case .number(let value): values[step] = value
+            case .histogram(let histogram):
+                if histograms == nil { histograms = HistogramSteps(count: values.count) }
+                histograms?[step] = histogram
+            }
+        }
+    }
+}
+
+/// What a series has at a step.
+enum StepValue {
+    case nothing
+    case number(Double)
+    case histogram(FloatHistogram)
+}
+
+/// The histograms of a series, one a step, or none.
+struct HistogramSteps {
+    private var steps: [FloatHistogram?]
+
+    init(count: Int) { steps = [FloatHistogram?](repeating: nil, count: count) }
+    init(repeating histogram: FloatHistogram?, count: Int) { steps = [FloatHistogram?](repeating: histogram, count: count) }
+
+    subscript(_ step: Int) -> FloatHistogram? {
+        get { steps[step] }
+        set { steps[step] = newValue }
+    }
+
+    var isEmpty: Bool { steps.allSatisfy { $0 == nil } }
+
+    /// About what it takes in memory.
+    var byteSize: Int { steps.reduce(0) { $0 + ($1?.byteSize ?? 96) } }
+
+    /// Every histogram through `body`.
+    func mapped(_ body: (FloatHistogram) -> FloatHistogram?) -> HistogramSteps {
+        var result = self
+        for step in steps.indices { if let histogram = steps[step] { result.steps[step] = body(histogram) } }
+        return result
+    }
 }
 
 struct StepMatrix {
@@ -54,9 +112,9 @@ struct MatrixBuilder {
             matrix.series.append(series)
             return
         }
-        for step in series.values.indices where !isMissing(series.values[step]) {
-            if !isMissing(matrix.series[place].values[step]) { throw duplicateLabelset }
-            matrix.series[place].values[step] = series.values[step]
+        for step in series.values.indices where series.isPresent(step) {
+            if matrix.series[place].isPresent(step) { throw duplicateLabelset }
+            matrix.series[place][step] = series[step]
         }
         if series.dropsName { matrix.series[place].dropsName = true }
     }

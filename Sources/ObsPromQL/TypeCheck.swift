@@ -16,6 +16,13 @@ extension Parser {
                 throw error("expected at most \(most) argument(s) in call to \"\(function.name)\", got \(count)", at: position)
             }
         }
+        if function.name == "info", arguments.count > 1 {
+            if arguments[1].type != .vector {
+                throw error("expected type instant vector in call to function \"info\", got \(arguments[1].type.documented)", at: position)
+            }
+            guard case .selector(let selector) = arguments[1] else { throw error("expected label selectors only", at: arguments[1].position) }
+            if selector.name != nil { throw error("expected label selectors only, got vector selector instead", at: selector.position) }
+        }
         for (index, argument) in arguments.enumerated() {
             guard let type = index < types.count ? types[index] : types.last else { continue }
             if argument.type != type {

@@ -9,9 +9,7 @@ let vectorFunctions: [Function] = [
     Function("clamp", [.vector, .scalar, .scalar], .whole(clamp)),
     Function("clamp_min", [.vector, .scalar], .whole { (evaluator, call, timeline) throws(ObsError) in try bounded(evaluator, call, timeline, fmaxNaN) }),
     Function("clamp_max", [.vector, .scalar], .whole { (evaluator, call, timeline) throws(ObsError) in try bounded(evaluator, call, timeline, fminNaN) }),
-    Function("histogram_quantile", [.scalar, .vector], .whole(histogramQuantile)),
-    Function("histogram_quantiles", [.vector, .string, .scalar, .scalar], variadic: 9, .whole(histogramQuantiles)),
-    Function("histogram_fraction", [.scalar, .scalar, .vector], .whole(histogramFraction)),
+    Function("info", [.vector, .vector], variadic: 1, .whole(info)),
     Function("pi", [], returns: .scalar, .whole { (_, _, timeline) in .scalar([Double](repeating: .pi, count: timeline.count)) }),
     Function("round", [.vector, .scalar], variadic: 1, .whole(round)),
     Function("scalar", [.vector], returns: .scalar, .whole(scalarOf)),
@@ -20,6 +18,7 @@ let vectorFunctions: [Function] = [
     Function(
         "time", [], returns: .scalar, usesEvaluationTime: true, .whole { (evaluator, _, timeline) in .scalar(evaluator.timesInSeconds(timeline)) }),
     Function("timestamp", [.vector], usesEvaluationTime: true, .whole(timestamp)),
+    Function("start_timestamp", [.vector], .whole(startTimestamp)),
     Function("vector", [.scalar], .whole(vectorOf)),
     Function("start", [], returns: .scalar, .whole { (evaluator, _, timeline) in constant(evaluator.queryStartMillis, timeline) }),
     Function("end", [], returns: .scalar, .whole { (evaluator, _, timeline) in constant(evaluator.queryEndMillis, timeline) }),
@@ -99,15 +98,27 @@ private let vectorOf: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> 
 /// Of a selector the samples' own times, of anything else the step's.
 private let timestamp: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
     if case .selector(let selector) = call.arguments[0].unwrapped {
-        return try combined(evaluator, try evaluator.select(selector, timeline, timestamps: true)) { value, _ in value }
+        return try combined(evaluator, try evaluator.select(selector, timeline, .time)) { value, _ in value }
     }
     let times = evaluator.timesInSeconds(timeline)
-    return try combined(evaluator, try evaluator.vector(call.arguments[0], timeline)) { times[$1] }
+    var builder = MatrixBuilder()
+    for series in try evaluator.vector(call.arguments[0], timeline).series {
+        let column = (0..<timeline.count).map { series.isPresent($0) ? times[$0] : missing }
+        try builder.add(evaluator.nameless(series.labels, column))
+    }
+    return .vector(builder.matrix)
+}
+
+/// When counting of a selector's samples began; what is computed has no start.
+private let startTimestamp: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
+    guard evaluator.options.usesStartTimestamps, case .selector(let selector) = call.arguments[0].unwrapped else { return .vector(StepMatrix()) }
+    return try combined(evaluator, try evaluator.select(selector, timeline, .start)) { value, _ in value }
 }
 
 private func sort(_ evaluator: Evaluator, _ call: Call, _ timeline: Timeline, descending: Bool) throws(ObsError) -> Value {
-    warnSortInRange(evaluator, call)
+    noteSortInRange(evaluator, call, timeline)
     var matrix = try evaluator.vector(call.arguments[0], timeline)
+    for index in matrix.series.indices { matrix.series[index].histograms = nil }
     guard timeline.count == 1, !evaluator.isRange else { return .vector(matrix) }
     // NaN comes last in either order.
     matrix.series.sort { first, second in
@@ -119,8 +130,8 @@ private func sort(_ evaluator: Evaluator, _ call: Call, _ timeline: Timeline, de
     return .vector(matrix)
 }
 
-func warnSortInRange(_ evaluator: Evaluator, _ call: Call) {
-    if evaluator.isRange { evaluator.warn("sort is ineffective for range queries since results are always ordered by labels", at: call.position) }
+func noteSortInRange(_ evaluator: Evaluator, _ call: Call, _ timeline: Timeline) {
+    if timeline.count > 1 { evaluator.note(.sortInRange, at: call.position) }
 }
 
 // MARK: absence
@@ -128,16 +139,17 @@ func warnSortInRange(_ evaluator: Evaluator, _ call: Call) {
 private let absent: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
     var column = [Double](repeating: 1, count: timeline.count)
     for series in try evaluator.vector(call.arguments[0], timeline).series {
-        for step in 0..<timeline.count where !isMissing(series.values[step]) { column[step] = missing }
+        for step in 0..<timeline.count where series.isPresent(step) { column[step] = missing }
     }
     return .vector(StepMatrix(series: [StepSeries(labels: labelsOfAbsent(call.arguments[0]), values: column)]))
 }
 
 private let absentOverTime: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
     var column = [Double](repeating: 1, count: timeline.count)
-    try evaluator.forEachSeries(call.arguments[0], timeline) { (frame, samples, _) throws(ObsError) in
-        let present = try evaluator.slide(samples, frame, timeline, nil, nil) { _, _, _ in 1 }
-        for step in 0..<timeline.count where !isMissing(present[step]) { column[step] = missing }
+    try evaluator.forEachSeries(call.arguments[0], timeline) { (frame, samples) throws(ObsError) in
+        var notes = WindowNotes(metric: "", position: call.position)
+        let present = try evaluator.slideMixed(samples, frame, timeline, nil, nil, &notes) { _, _, _, _ throws(ObsError) in .number(1) }
+        for step in 0..<timeline.count where !isMissing(present.values[step]) { column[step] = missing }
     }
     return .vector(StepMatrix(series: [StepSeries(labels: labelsOfAbsent(call.arguments[0]), values: column)]))
 }

@@ -1,8 +1,10 @@
-package import ObsCore
+import Foundation
+import ObsCore
+import ObsPromQL
 
 /// A file of PromQL cases in the notation of Prometheus' promqltest: `load`, `clear`, `eval`, what they expect. Reading only; who runs it brings the engine.
-package struct PromQLTestFile: Sendable {
-    package enum Command: Sendable {
+struct PromQLTestFile: Sendable {
+    enum Command: Sendable {
         case clear
         /// With native histograms made of the classic ones if so asked.
         case load([Series], withHistograms: Bool)
@@ -10,45 +12,51 @@ package struct PromQLTestFile: Sendable {
     }
 
     /// A series and its values, one every step from time 0; nil where there is none.
-    package struct Series: Sendable {
-        package var labels: Labels
-        package var stepMillis: Int64
-        package var values: [Double?]
-        /// Has native histograms among its values (read as gaps).
-        package var hasHistograms: Bool
+    struct Series: Sendable {
+        var labels: Labels
+        var stepMillis: Int64
+        var values: [Value?]
+        /// How long after (or, below 0, before) each value's time its counting began; nil where not said.
+        var startOffsetsMillis: [Int64?] = []
+    }
+
+    enum Value: Sendable {
+        case number(Double)
+        /// - Parameter tellsReset: whether what it says of counter resets matters.
+        case histogram(FloatHistogram, tellsReset: Bool)
     }
 
     /// What an annotation or an error must be.
-    package enum Text: Sendable {
+    enum Text: Sendable {
         case any
         case exact(String)
         case pattern(String)
     }
 
-    package struct Evaluation: Sendable {
-        package var line: Int
-        package var expression: String
-        package var startMillis: Int64 = 0
-        package var endMillis: Int64 = 0
+    struct Evaluation: Sendable {
+        var line: Int
+        var expression: String
+        var startMillis: Int64 = 0
+        var endMillis: Int64 = 0
         /// 0: an instant query at `startMillis`.
-        package var stepMillis: Int64 = 0
-        package var fails: Text?
-        package var warns: [Text] = []
-        package var informs: [Text] = []
-        package var noWarnings = false
-        package var noInfos = false
-        package var ordered = false
-        package var string: String?
-        package var scalar: Double?
+        var stepMillis: Int64 = 0
+        var fails: Text?
+        var warns: [Text] = []
+        var informs: [Text] = []
+        var noWarnings = false
+        var noInfos = false
+        var ordered = false
+        var string: String?
+        var scalar: Double?
         /// Of an instant query that gives a range vector: where its samples are expected.
-        package var matrix: (startMillis: Int64, stepMillis: Int64)?
-        package var series: [Series] = []
+        var matrix: (startMillis: Int64, stepMillis: Int64)?
+        var series: [Series] = []
     }
 
-    package private(set) var commands: [Command] = []
+    private(set) var commands: [Command] = []
 
     /// - Throws: `.badInput` with the line that cannot be read.
-    package init(_ text: String) throws(ObsError) {
+    init(_ text: String) throws(ObsError) {
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { trimmed($0) }.map { $0.hasPrefix("#") ? "" : $0 }
         var at = 0
         while at < lines.count {
@@ -74,7 +82,17 @@ package struct PromQLTestFile: Sendable {
         case "load", "load_with_nhcb":
             guard words.count == 2, let step = millis(words[1]) else { throw ObsError(.badInput, "bad load") }
             var series: [Series] = []
-            for line in block { series.append(try parseSeries(line, step)) }
+            var starts: [Int64?] = []
+            for line in block {
+                let name = line.prefix { !$0.isWhitespace }
+                if name.hasSuffix("@st") {
+                    starts = try parseStarts(trimmed(line.dropFirst(name.count)))
+                    continue
+                }
+                var one = try parseSeries(line, step)
+                (one.startOffsetsMillis, starts) = (starts, [])
+                series.append(one)
+            }
             commands.append(.load(series, withHistograms: words[0] == "load_with_nhcb"))
         default:
             guard words[0].hasPrefix("eval") else { throw ObsError(.badInput, "unknown command") }
@@ -136,7 +154,8 @@ package struct PromQLTestFile: Sendable {
         case "no_warn": evaluation.noWarnings = true
         case "no_info": evaluation.noInfos = true
         case "ordered": evaluation.ordered = true
-        case "string": evaluation.string = unquoted(rest(of: line, afterWords: 2))
+        case "string":
+            evaluation.string = unquoted(rest(of: line, afterWords: 2))
         case "range":
             guard words.count == 9, let from = millis(words[4]), let step = millis(words[8]) else { throw ObsError(.badInput, "bad expectation") }
             evaluation.matrix = (from, step)
@@ -155,25 +174,116 @@ package struct PromQLTestFile: Sendable {
 
 extension PromQLTestFile {
     /// `metric{a="b"} 0+1x10 _ 5 stale`
-    package static func series(_ line: String, stepMillis: Int64) throws(ObsError) -> Series { try parseSeries(line, stepMillis) }
+    static func series(_ line: String, stepMillis: Int64) throws(ObsError) -> Series { try parseSeries(line, stepMillis) }
 }
 
 private func parseSeries(_ line: String, _ stepMillis: Int64) throws(ObsError) -> PromQLTestFile.Series {
     var rest = Substring(line)
     let labels = try parseLabels(&rest)
-    var series = PromQLTestFile.Series(labels: labels, stepMillis: stepMillis, values: [], hasHistograms: false)
+    var series = PromQLTestFile.Series(labels: labels, stepMillis: stepMillis, values: [])
     rest = Substring(trimmed(rest))
     while !rest.isEmpty {
         let item = takeItem(&rest)
-        if item.contains("{{") {
-            series.hasHistograms = true
-            let count = item.hasSuffix("}}") ? 0 : Int(item[(item.lastIndex(of: "x") ?? item.startIndex)...].dropFirst()) ?? 0
-            series.values += [Double?](repeating: nil, count: count + 1)
-        } else {
-            series.values += try expanded(item)
-        }
+        series.values += item.contains("{{") ? try histograms(item) : try expanded(item).map { $0.map { .number($0) } }
     }
     return series
+}
+
+/// `-1m`, `_`, `_x3`, `-30sx4`, `-30s-1mx2`: how far starts lie from their samples.
+private func parseStarts(_ text: String) throws(ObsError) -> [Int64?] {
+    var starts: [Int64?] = []
+    for item in text.split(whereSeparator: \.isWhitespace) {
+        if item == "_" {
+            starts.append(nil)
+        } else if item.hasPrefix("_x"), let count = Int(item.dropFirst(2)) {
+            starts += [Int64?](repeating: nil, count: count)
+        } else {
+            var rest = item
+            var value = try takeOffset(&rest)
+            let step = rest.first == "+" || rest.first == "-" ? try takeOffset(&rest) : 0
+            let count = rest.first == "x" ? Int(rest.dropFirst()) : rest.isEmpty ? 0 : nil
+            guard let count else { throw ObsError(.badInput, "bad start \(quoted(String(item)))") }
+            for _ in 0...count {
+                starts.append(value)
+                value += step
+            }
+        }
+    }
+    return starts
+}
+
+private func takeOffset(_ rest: inout Substring) throws(ObsError) -> Int64 {
+    let isNegative = rest.first == "-"
+    if rest.first == "-" || rest.first == "+" { rest.removeFirst() }
+    let digits = rest.prefix(while: \.isNumber)
+    let unit = rest.dropFirst(digits.count).prefix { $0.isLetter && $0 != "x" }
+    rest = rest.dropFirst(digits.count + unit.count)
+    guard let millis = millis(digits + unit) else { throw ObsError(.badInput, "bad offset") }
+    return isNegative ? -millis : millis
+}
+
+/// `{{…}}`, `{{…}}x3`, `{{…}}+{{…}}x3`, `{{…}}-{{…}}x3`.
+private func histograms(_ item: String) throws(ObsError) -> [PromQLTestFile.Value?] {
+    guard let end = item.range(of: "}}") else { throw ObsError(.badInput, "histogram does not end") }
+    var (histogram, tellsReset) = try parseHistogram(item[..<end.upperBound])
+    var rest = item[end.upperBound...]
+    var step: FloatHistogram?
+    let sign: Double = rest.first == "-" ? -1 : 1
+    if rest.first == "+" || rest.first == "-" {
+        rest.removeFirst()
+        guard let end = rest.range(of: "}}") else { throw ObsError(.badInput, "histogram does not end") }
+        let (parsed, tells) = try parseHistogram(rest[..<end.upperBound])
+        step = parsed
+        tellsReset = tells
+        rest = rest[end.upperBound...]
+    }
+    let count = rest.isEmpty ? 0 : Int(rest.dropFirst())
+    guard let count, rest.isEmpty || rest.first == "x" else { throw ObsError(.badInput, "bad histograms") }
+    var values: [PromQLTestFile.Value?] = []
+    for _ in 0...count {
+        values.append(.histogram(histogram, tellsReset: tellsReset))
+        if let step { histogram.combine(step, sign: sign) }
+    }
+    return values
+}
+
+/// `{{schema:0 sum:5 count:4 buckets:[1 2 1]}}`
+private func parseHistogram(_ text: Substring) throws(ObsError) -> (FloatHistogram, tellsReset: Bool) {
+    var histogram = FloatHistogram()
+    var tellsReset = false
+    var offsets: (positive: Int32, negative: Int32) = (0, 0)
+    var buckets: (positive: [Double], negative: [Double]) = ([], [])
+    var rest = text.dropFirst(2).dropLast(2)
+    while true {
+        rest = rest.drop(while: \.isWhitespace)
+        guard let colon = rest.firstIndex(of: ":") else { break }
+        let key = trimmed(rest[..<colon])
+        rest = rest[rest.index(after: colon)...].drop(while: \.isWhitespace)
+        let isList = rest.first == "["
+        let value = rest.prefix { isList ? $0 != "]" : !$0.isWhitespace }
+        rest = rest.dropFirst(value.count + (isList ? 1 : 0))
+        let numbers = value.drop { $0 == "[" }.split(whereSeparator: \.isWhitespace).compactMap { number(String($0)) }
+        let first = numbers.first ?? 0
+        switch key {
+        case "schema": histogram.schema = Int8(first)
+        case "sum": histogram.sum = first
+        case "count": histogram.count = first
+        case "z_bucket": histogram.zeroCount = first
+        case "z_bucket_w": histogram.zeroThreshold = first
+        case "custom_values": histogram.bounds = numbers
+        case "buckets": buckets.positive = numbers
+        case "n_buckets": buckets.negative = numbers
+        case "offset": offsets.positive = Int32(first)
+        case "n_offset": offsets.negative = Int32(first)
+        case "counter_reset_hint":
+            tellsReset = true
+            histogram.reset = value == "gauge" ? .gauge : value == "reset" ? .reset : value == "not_reset" ? .noReset : .unknown
+        default: throw ObsError(.badInput, "unknown part \(quoted(key)) of a histogram")
+        }
+    }
+    histogram.positive = BucketCounts(offset: offsets.positive, counts: buckets.positive)
+    histogram.negative = BucketCounts(offset: offsets.negative, counts: buckets.negative)
+    return (histogram, tellsReset)
 }
 
 /// The next value, blanks within `{{…}}` included.
@@ -288,8 +398,8 @@ private func rest(of line: String, afterWords count: Int) -> String {
     return String(result)
 }
 
-private func millis(_ text: String) -> Int64? {
-    parseDurationMillis(text) ?? number(text).map { Int64(($0 * 1000).rounded()) }
+private func millis(_ text: some StringProtocol) -> Int64? {
+    parseDurationMillis(String(text)) ?? number(String(text)).map { Int64(($0 * 1000).rounded()) }
 }
 
 private func number(_ text: String) -> Double? {
