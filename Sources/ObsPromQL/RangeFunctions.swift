@@ -124,6 +124,18 @@ func changes(_ window: Window, _ counts: (Double, Double) -> Bool) -> Double {
     return count
 }
 
+func sum(_ values: UnsafeBufferPointer<Double>) -> Double {
+    var sum = CompensatedSum()
+    for value in values { sum.add(value) }
+    return sum.value
+}
+
+func mean(_ values: UnsafeBufferPointer<Double>) -> Double {
+    var mean = CompensatedMean()
+    for value in values { mean.add(value) }
+    return mean.value
+}
+
 private func medianDeviation(_ window: Window) -> Double {
     if window.values.contains(where: \.isNaN) { return .nan }
     var values = Array(window.values)
@@ -148,7 +160,7 @@ struct RangeFunction: Sendable {
     ///   - mixed: for windows with histograms; without it those are left out, and that is told.
     init(
         _ name: String, parameters: Int = 0, keepsName: Bool = false, mixed: MixedWindowFunction? = nil, anchored: MixedWindowFunction? = nil,
-        smoothed: MixedWindowFunction? = nil, _ body: @escaping WindowFunction
+        smoothed: MixedWindowFunction? = nil, body: @escaping WindowFunction
     ) {
         self.name = name
         self.parameters = parameters
@@ -170,70 +182,60 @@ private func ignoringHistograms(_ body: @escaping WindowFunction) -> MixedWindow
 }
 
 private func rate(_ name: String, isCounter: Bool, isRate: Bool) -> RangeFunction {
-    let edges: MixedWindowFunction = { window, _, _, notes throws(ObsError) in
-        changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .anchored)
-    }
-    let lines: MixedWindowFunction = { window, _, _, notes throws(ObsError) in
-        changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .smoothed)
-    }
-    return RangeFunction(
-        name, mixed: { window, _, _, notes throws(ObsError) in extrapolatedMixed(window, &notes, isCounter: isCounter, isRate: isRate) }, anchored: edges,
-        smoothed: lines
-    ) { window, _, _ throws(ObsError) in extrapolated(window, isCounter: isCounter, isRate: isRate) }
+    RangeFunction(
+        name, mixed: { window, _, _, notes throws(ObsError) in extrapolatedMixed(window, &notes, isCounter: isCounter, isRate: isRate) },
+        anchored: { window, _, _, notes throws(ObsError) in changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .anchored) },
+        smoothed: { window, _, _, notes throws(ObsError) in changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .smoothed) },
+        body: { window, _, _ throws(ObsError) in extrapolated(window, isCounter: isCounter, isRate: isRate) })
 }
 
 private func instantRate(_ name: String, isRate: Bool) -> RangeFunction {
-    RangeFunction(name, mixed: { window, _, _, notes throws(ObsError) in instantChangeMixed(window, &notes, isRate: isRate) }) {
-        window, _, _ throws(ObsError) in
-        instantChange(window, isRate: isRate)
-    }
+    RangeFunction(
+        name, mixed: { window, _, _, notes throws(ObsError) in instantChangeMixed(window, &notes, isRate: isRate) },
+        body: { window, _, _ throws(ObsError) in instantChange(window, isRate: isRate) })
 }
 
 private func transitions(_ name: String, _ kind: Transition, _ body: @escaping @Sendable (Double, Double) -> Bool) -> RangeFunction {
     RangeFunction(
         name, mixed: { window, _, _, _ throws(ObsError) in countTransitions(window, kind) },
-        anchored: { window, _, _, _ throws(ObsError) in countTransitionsFromAnchor(window, kind) }
-    ) { window, _, _ throws(ObsError) in changes(window, body) }
+        anchored: { window, _, _, _ throws(ObsError) in countTransitionsFromAnchor(window, kind) },
+        body: { window, _, _ throws(ObsError) in changes(window, body) })
 }
 
 let rangeFunctions: [RangeFunction] = [
     rate("rate", isCounter: true, isRate: true), rate("increase", isCounter: true, isRate: false), rate("delta", isCounter: false, isRate: false),
     instantRate("irate", isRate: true), instantRate("idelta", isRate: false),
     transitions("resets", .reset) { $1 < $0 }, transitions("changes", .change) { $0 != $1 && !($0.isNaN && $1.isNaN) },
-    RangeFunction("deriv") { window, _, _ throws(ObsError) in window.count < 2 ? missing : regression(window, origin: window.times[0]).slope },
-    RangeFunction("avg_over_time", mixed: { window, _, _, notes throws(ObsError) in meanOverTime(window, &notes) }) { window, _, _ throws(ObsError) in
-        var mean = CompensatedMean()
-        for value in window.values { mean.add(value) }
-        return mean.value
-    },
-    RangeFunction("sum_over_time", mixed: { window, _, _, notes throws(ObsError) in sumOverTime(window, &notes) }) { window, _, _ throws(ObsError) in
-        var sum = CompensatedSum()
-        for value in window.values { sum.add(value) }
-        return sum.value
-    },
+    RangeFunction(
+        "avg_over_time", mixed: { window, _, _, notes throws(ObsError) in meanOverTime(window, &notes) },
+        body: { window, _, _ throws(ObsError) in mean(window.values) }),
+    RangeFunction(
+        "sum_over_time", mixed: { window, _, _, notes throws(ObsError) in sumOverTime(window, &notes) },
+        body: { window, _, _ throws(ObsError) in sum(window.values) }),
+    RangeFunction(
+        "count_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(window.count + window.histograms.count)) },
+        body: { window, _, _ throws(ObsError) in Double(window.count) }),
+    RangeFunction("present_over_time", mixed: { _, _, _, _ throws(ObsError) in .number(1) }, body: { _, _, _ throws(ObsError) in 1 }),
+    RangeFunction(
+        "last_over_time", keepsName: true, mixed: { window, _, _, _ throws(ObsError) in lastOf(window).value },
+        body: { window, _, _ throws(ObsError) in window.values[window.count - 1] }),
+    RangeFunction(
+        "first_over_time", keepsName: true, mixed: { window, _, _, _ throws(ObsError) in firstOf(window).value },
+        body: { window, _, _ throws(ObsError) in window.values[0] }),
+    RangeFunction(
+        "ts_of_first_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(firstOf(window).timeMillis) / 1000) },
+        body: { window, _, _ throws(ObsError) in Double(window.times[0]) / 1000 }),
+    RangeFunction(
+        "ts_of_last_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(lastOf(window).timeMillis) / 1000) },
+        body: { window, _, _ throws(ObsError) in Double(window.times[window.count - 1]) / 1000 }),
     RangeFunction("min_over_time") { window, _, _ throws(ObsError) in window.values[extreme(window, <)] },
     RangeFunction("max_over_time") { window, _, _ throws(ObsError) in window.values[extreme(window, >)] },
-    RangeFunction("count_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(window.count + window.histograms.count)) }) {
-        window, _, _ throws(ObsError) in Double(window.count)
-    },
-    RangeFunction("last_over_time", keepsName: true, mixed: { window, _, _, _ throws(ObsError) in lastOf(window).value }) { window, _, _ throws(ObsError) in
-        window.values[window.count - 1]
-    },
-    RangeFunction("first_over_time", keepsName: true, mixed: { window, _, _, _ throws(ObsError) in firstOf(window).value }) { window, _, _ throws(ObsError) in
-        window.values[0]
-    },
-    RangeFunction("present_over_time", mixed: { _, _, _, _ throws(ObsError) in .number(1) }) { _, _, _ throws(ObsError) in 1 },
+    RangeFunction("ts_of_min_over_time") { window, _, _ throws(ObsError) in Double(window.times[extreme(window, <=)]) / 1000 },
+    RangeFunction("ts_of_max_over_time") { window, _, _ throws(ObsError) in Double(window.times[extreme(window, >=)]) / 1000 },
     RangeFunction("stdvar_over_time") { window, _, _ throws(ObsError) in variance(window) },
     RangeFunction("stddev_over_time") { window, _, _ throws(ObsError) in variance(window).squareRoot() },
     RangeFunction("mad_over_time") { window, _, _ throws(ObsError) in medianDeviation(window) },
-    RangeFunction("ts_of_first_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(firstOf(window).timeMillis) / 1000) }) {
-        window, _, _ throws(ObsError) in Double(window.times[0]) / 1000
-    },
-    RangeFunction("ts_of_last_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(lastOf(window).timeMillis) / 1000) }) {
-        window, _, _ throws(ObsError) in Double(window.times[window.count - 1]) / 1000
-    },
-    RangeFunction("ts_of_min_over_time") { window, _, _ throws(ObsError) in Double(window.times[extreme(window, <=)]) / 1000 },
-    RangeFunction("ts_of_max_over_time") { window, _, _ throws(ObsError) in Double(window.times[extreme(window, >=)]) / 1000 },
+    RangeFunction("deriv") { window, _, _ throws(ObsError) in window.count < 2 ? missing : regression(window, origin: window.times[0]).slope },
     RangeFunction("predict_linear", parameters: 1) { window, seconds, _ throws(ObsError) in
         guard window.count > 1 else { return missing }
         let line = regression(window, origin: window.evaluationMillis)

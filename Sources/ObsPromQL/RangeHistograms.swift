@@ -42,40 +42,32 @@ struct BlendNotes {
 
 func sumOverTime(_ window: Window, _ notes: inout WindowNotes) -> StepValue {
     if window.isMixed { return refuseMix(&notes) }
-    guard let first = window.histograms.first?.histogram else {
-        var sum = CompensatedSum()
-        for value in window.values { sum.add(value) }
-        return .number(sum.value)
-    }
-    var sum = HistogramSum(first)
+    guard let first = window.histograms.first?.histogram else { return .number(sum(window.values)) }
+    var total = HistogramSum(first)
     var blends = BlendNotes()
     blends.look(at: first)
     for point in window.histograms.dropFirst() {
         blends.look(at: point.histogram)
-        guard let blend = sum.add(point.histogram) else { return refuseBounds(&notes) }
+        guard let blend = total.add(point.histogram) else { return refuseBounds(&notes) }
         blends.look(at: blend)
     }
     for annotation in blends.annotations { notes.note(annotation) }
-    return .histogram(sum.total)
+    return .histogram(total.total)
 }
 
 func meanOverTime(_ window: Window, _ notes: inout WindowNotes) -> StepValue {
     if window.isMixed { return refuseMix(&notes) }
-    guard let first = window.histograms.first?.histogram else {
-        var mean = CompensatedMean()
-        for value in window.values { mean.add(value) }
-        return .number(mean.value)
-    }
-    var mean = HistogramMean(first)
+    guard let first = window.histograms.first?.histogram else { return .number(mean(window.values)) }
+    var average = HistogramMean(first)
     var blends = BlendNotes()
     blends.look(at: first)
     for point in window.histograms.dropFirst() {
         blends.look(at: point.histogram)
-        guard let blend = mean.add(point.histogram) else { return refuseBounds(&notes) }
+        guard let blend = average.add(point.histogram) else { return refuseBounds(&notes) }
         blends.look(at: blend)
     }
     for annotation in blends.annotations { notes.note(annotation) }
-    return .histogram(mean.mean)
+    return .histogram(average.mean)
 }
 
 func refuseMix(_ notes: inout WindowNotes) -> StepValue {

@@ -69,6 +69,8 @@ final class PromQLTestRunner {
                 }
             }
         }
+        // Of those that say nothing it is not known.
+        if !batch.startsMillis.isEmpty { batch.startsMillis += [Int64](repeating: 0, count: batch.timesMillis.count - batch.startsMillis.count) }
         return batch
     }
 
