@@ -77,7 +77,7 @@ struct PrometheusAPI: Sendable {
     func formatQuery(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         run(request, responder) { parameters, _ throws(ObsError) in
             let text = try required("query", in: parameters)
-            let expression = try locating { () throws(ObsError) in try parsePromQL(text) }
+            let expression = try locating { () throws(ObsError) in try services.promQL.parse(text) }
             return success { $0.string("\(expression)") }
         }
     }
@@ -85,7 +85,7 @@ struct PrometheusAPI: Sendable {
     func queryExemplars(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         run(request, responder) { parameters, _ throws(ObsError) in
             let text = try required("query", in: parameters)
-            _ = try locating { () throws(ObsError) in try parsePromQL(text) }
+            _ = try locating { () throws(ObsError) in try services.promQL.parse(text) }
             return success {
                 $0.beginArray()
                 $0.endArray()

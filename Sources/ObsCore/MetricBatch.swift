@@ -79,6 +79,13 @@ package struct MetricBatch: Sendable {
         values.append(value)
     }
 
+    /// Adds one sample of a series that is a native histogram.
+    package mutating func append(_ labels: Labels, _ histograms: HistogramColumns, row: Int) {
+        series.append(Series(labels: bytes.intern(labels.bytes), firstSample: UInt32(timesMillis.count), sampleCount: 0))
+        self.histograms.append(histograms, row: row)
+        histogramSeries.append(UInt32(series.count - 1))
+    }
+
     package func labels(of series: Series) -> Labels { Labels(canonical: Array(bytes[series.labels.range])) }
 }
 

@@ -23,7 +23,7 @@ package final class PromQLQuerier: RuleQuerier {
 
     private func parse(_ text: String) throws(ObsError) -> Expression {
         if let known = parsed.withLock({ $0[text] }) { return known }
-        let expression = try parsePromQL(text)
+        let expression = try engine.parse(text)
         parsed.withLock {
             if $0.count >= Self.parsedMax { $0 = [:] }
             $0[text] = expression
@@ -31,10 +31,17 @@ package final class PromQLQuerier: RuleQuerier {
         return expression
     }
 
+    private static func sample(_ sample: VectorSample) -> RuleSample {
+        guard let histogram = sample.histogram else { return RuleSample(labels: sample.labels, value: sample.value) }
+        var columns = HistogramColumns()
+        columns.append(histogram, timeMillis: sample.timeMillis)
+        return RuleSample(labels: sample.labels, value: .nan, histogram: columns)
+    }
+
     package func vector(_ expression: String, atMillis: Int64) throws(ObsError) -> [RuleSample] {
         let context = QueryContext(tenant: tenant, limits: limits, clock: clock)
         switch try engine.instant(parse(expression), atMillis: atMillis, context: context).value {
-        case .vector(let samples): return samples.map { RuleSample(labels: $0.labels, value: $0.value) }
+        case .vector(let samples): return samples.map(Self.sample)
         case .scalar(_, let value): return [RuleSample(labels: .empty, value: value)]
         case .string, .matrix: throw ObsError(.unprocessable, "rule result is not a vector or scalar")
         }

@@ -134,7 +134,11 @@ package final class RuleGroup: Sendable {
         var batch = MetricBatch()
         var written: Set<Labels> = []
         for output in outputs {
-            batch.append(output.labels, timeMillis: time, value: output.value)
+            if let histogram = output.histogram {
+                batch.append(output.labels, histogram, row: 0)
+            } else {
+                batch.append(output.labels, timeMillis: time, value: output.value)
+            }
             written.insert(output.labels)
         }
         for ended in rule.written.subtracting(written).sorted() { batch.append(ended, timeMillis: time, value: SpecialValue.stale) }
@@ -153,7 +157,7 @@ package final class RuleGroup: Sendable {
             guard seen.insert(labels).inserted else {
                 throw ObsError(.unprocessable, "vector contains metrics with the same labelset after applying rule labels")
             }
-            outputs.append(RuleSample(labels: labels, value: result.value))
+            outputs.append(RuleSample(labels: labels, value: result.value, histogram: result.histogram))
         }
         if definition.limit > 0, outputs.count > definition.limit {
             throw ObsError(.unprocessable, "exceeded limit of \(definition.limit) with \(outputs.count) series")

@@ -11,10 +11,13 @@ package protocol RuleQuerier: Sendable {
 package struct RuleSample: Sendable, Equatable {
     package var labels: Labels
     package var value: Double
+    /// One row, where the sample is a native histogram; `value` is then NaN.
+    package var histogram: HistogramColumns?
 
-    package init(labels: Labels, value: Double) {
+    package init(labels: Labels, value: Double, histogram: HistogramColumns? = nil) {
         self.labels = labels
         self.value = value
+        self.histogram = histogram
     }
 }
 

@@ -43,7 +43,7 @@ final class Daemon: Sendable {
         tails = TailHub(limits)
         let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock)
         let sink = SampleSink(pipeline: pipeline)
-        let promQL = PromQLEngine(reader: engine, options: PromQLOptions())
+        let promQL = PromQLEngine(reader: engine, options: configuration.flags.isOn("promql-experimental") ? .experimental : PromQLOptions())
         operations = WorkerPool(name: "operation", threads: 1, queueMax: 16)
         queries = WorkerPool(name: "query", threads: limits.queryConcurrency, queueMax: limits.queryQueueMax)
         scrapes = ScrapeManager(sink: sink, clock: clock, userAgent: "obsd/\(Obsd.build.version)", memory: limits.memory.ingest)

@@ -50,6 +50,9 @@ struct Flags {
             help: "ceiling of the process's memory, from which all bounds on memory are shares; at least 64MiB; obsd.memory in the configuration file"),
         Flag(name: "query-timeout", value: "DURATION", fallback: "2m", help: "wall time after which a query is given up"),
         Flag(name: "query-max-samples", value: "N", fallback: "50000000", help: "samples a query may load"),
+        Flag(
+            name: "promql-experimental", value: nil, fallback: "",
+            help: "PromQL with anchored and smoothed ranges, arithmetic in durations, start timestamps, counters known by their label __type__"),
         Flag(name: "query-concurrency", value: "N", fallback: "4", help: "queries that run at once; more wait"),
         Flag(name: "request-bytes-max", value: "BYTES", fallback: "67108864", help: "size of a request body as sent"),
         Flag(name: "decoded-bytes-max", value: "BYTES", fallback: "268435456", help: "size of a request body once decompressed"),
@@ -108,6 +111,9 @@ struct Flags {
     subscript(_ name: String) -> String { values[name] ?? Self.table.first { $0.name == name }?.fallback ?? "" }
 
     func isGiven(_ name: String) -> Bool { values[name] != nil }
+
+    /// Whether a switch is on.
+    func isOn(_ name: String) -> Bool { values[name] == "true" }
 
     /// Flags given by command line or environment, for `/api/v1/status/flags`.
     func int(_ name: String) throws(ObsError) -> Int {

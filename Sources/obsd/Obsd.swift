@@ -69,7 +69,7 @@ private func keepFreedMemory(_ shares: MemoryShares) {
 private func check(_ flags: Flags) throws(ObsError) -> Int32 {
     let configuration = try Configuration(flags)
     for warning in configuration.file.prometheus.warnings + configuration.file.alerting.warnings { complain("warning: \(warning)\n") }
-    let rules = try RuleManager.load(configuration.file.alerting.ruleFiles, querier: PromQLChecker())
+    let rules = try RuleManager.load(configuration.file.alerting.ruleFiles, querier: PromQLChecker(experimental: flags.isOn("promql-experimental")))
     say("configuration is valid: \(configuration.file.prometheus.scrapes.count) scrape jobs, \(rules.count) rule files\n")
     return 0
 }
@@ -85,7 +85,8 @@ private func token(_ flags: Flags) throws(ObsError) -> Int32 {
 
 /// Reads expressions without evaluating any.
 private struct PromQLChecker: RuleQuerier {
-    func check(_ expression: String) throws(ObsError) { _ = try parsePromQL(expression) }
+    let experimental: Bool
+    func check(_ expression: String) throws(ObsError) { _ = try parsePromQL(expression, experimental: experimental) }
     func vector(_ expression: String, atMillis: Int64) throws(ObsError) -> [RuleSample] { [] }
 }
 

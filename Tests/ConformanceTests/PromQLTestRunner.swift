@@ -63,9 +63,9 @@ final class PromQLTestRunner {
                 case .histogram(var histogram, _):
                     histogram.reset = storedReset(histogram, after: last)
                     last = histogram
-                    batch.series.append(.init(labels: batch.bytes.intern(labels.bytes), firstSample: UInt32(batch.timesMillis.count), sampleCount: 0))
-                    batch.histograms.append(histogram, timeMillis: time, startMillis: sample.startMillis)
-                    batch.histogramSeries.append(UInt32(batch.series.count - 1))
+                    var row = HistogramColumns()
+                    row.append(histogram, timeMillis: time, startMillis: sample.startMillis)
+                    batch.append(labels, row, row: 0)
                 }
             }
         }

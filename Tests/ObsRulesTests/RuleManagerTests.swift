@@ -101,6 +101,20 @@ final class RuleManagerTests: XCTestCase {
         try querier().vector(selector, atMillis: seconds * 1000).map { "\($0.labels) \(formatSampleValue($0.value))" }
     }
 
+    func testHistogramsAreRecorded() throws {
+        let histogram = FloatHistogram(count: 3, sum: 4, positive: BucketCounts(indices: [1], counts: [3]))
+        var batch = MetricBatch()
+        var row = HistogramColumns()
+        row.append(histogram, timeMillis: 1000)
+        batch.append(Labels([("__name__", "h")]), row, row: 0)
+        _ = try store.appendAndWait(batch, origin: WriteOrigin(tenant: .default, receivedAtNanos: 0))
+        let (manager, _) = try manager("groups: [{name: g, rules: [{record: 'h:twice', expr: h * 2}, {record: 'h:count', expr: histogram_count(h)}]}]")
+        clock.millis.store(2000, ordering: .relaxed)
+        manager.evaluateAll(at: 2000)
+        XCTAssertEqual(try samples("h:count", at: 2), [#"{__name__="h:count"} 3"#])
+        XCTAssertEqual(try samples("histogram_sum({__name__=\"h:twice\"})", at: 2), ["{} 8"])
+    }
+
     func testFromPendingToResolvedOverTheWebhook() throws {
         let (manager, webhook) = try manager()
         XCTAssertEqual(try step(manager, webhook, at: 0, up: 0), [])
