@@ -58,6 +58,29 @@ final class ParserTests: XCTestCase {
         prints("on_call + by_zone", "on_call + by_zone")
         prints("foo{on=\"x\",sum=\"y\"}")
         prints("time() - a:b:c")
+        prints("foo smoothed")
+        prints("rate(foo[5m] anchored)")
+        prints("rate(foo[5m] @ 10 offset 1m smoothed)", "rate(foo[5m] smoothed @ 10.000 offset 1m)")
+        prints("foo @ 10 smoothed offset 1m", "foo @ 10.000 smoothed offset 1m")
+        prints("anchored + smoothed")
+        prints("a </ 2 >/ b")
+        prints("info(foo)")
+        prints("info(foo, {a=~\".*\"})")
+    }
+
+    func testExperimentalSyntax() {
+        for (query, wanted) in [
+            ("rate(foo[5m] anchored)", "1:6: parse error: anchored modifier is experimental and not enabled"),
+            ("foo smoothed", "1:1: parse error: smoothed modifier is experimental and not enabled"),
+            ("foo[step()]", "1:5: parse error: experimental duration expression is not enabled"),
+            ("foo offset (1m + 2m)", "1:12: parse error: experimental duration expression is not enabled"),
+        ] {
+            XCTAssertNoThrow(try parsePromQL(query), query)
+            XCTAssertThrowsError(try parsePromQL(query, experimental: false), query) { XCTAssertEqual(($0 as? ObsError)?.message, wanted) }
+        }
+        for query in ["foo[5m] offset -1m", "foo[5m:30s]", "foo offset 90", "foo </ 1"] {
+            XCTAssertNoThrow(try parsePromQL(query, experimental: false), query)
+        }
     }
 
     func testErrors() {
@@ -68,6 +91,12 @@ final class ParserTests: XCTestCase {
                 XCTAssertEqual(error?.message, wanted, query, line: line)
             }
         }
+        fails("sum(foo) anchored", "1:1: parse error: anchored modifier not implemented")
+        fails("rate(foo[5m] anchored smoothed)", "1:6: parse error: anchored and smoothed modifiers cannot be used together")
+        fails("rate(foo[5m:] smoothed)", "1:6: parse error: smoothed modifier is not supported for subqueries")
+        fails("info(foo, bar)", "1:11: parse error: expected label selectors only, got vector selector instead")
+        fails("info(foo, sum(bar))", "1:11: parse error: expected label selectors only")
+        fails("a </ bool 1", "1:6: parse error: bool modifier can only be used on comparison operators")
         fails("", "1:1: parse error: no expression found in input")
         fails("1 +", "1:4: parse error: unexpected end of input")
         fails("*1", "1:1: parse error: unexpected <op:*>")
