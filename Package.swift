@@ -90,6 +90,8 @@ let package = Package(
         module("ObsDisk", path: "Storage/Disk", ["ObsCore"]),
         module("ObsWAL", path: "Storage/WAL", ["ObsCore", "ObsCompress", "ObsDisk", "ObsEncoding", "ObsHash"]),
         module("ObsSegment", path: "Storage/Segment", ["ObsCore", "ObsEncoding", "ObsDisk", "ObsHash", "ObsStore"]),
+        module(
+            "ObsQueue", path: "Storage/Queue", ["ObsCore", "ObsStore", "ObsDisk", "ObsEncoding", "ObsHash", "ObsWAL"]),
         module("ObsIndex", path: "Storage/Index", exclude: ["schema"], ["ObsCore", "CSQLite"]),
         module(
             "ObsEngine", path: "Storage/Engine",
@@ -113,7 +115,7 @@ let package = Package(
             name: "obsd",
             dependencies: [
                 "ObsCore", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsIngest", "ObsRules", "ObsAPI", "ObsDisk",
-                "ObsEngine", "ObsSegment", "CMalloc",
+                "ObsEngine", "ObsSegment", "ObsQueue", "CMalloc",
             ], swiftSettings: settings),
         .executableTarget(name: "codecs", dependencies: ["ObsCore", "ObsCompress", "ObsEncoding"], path: "Benchmarks/codecs", swiftSettings: plainSettings),
         .executableTarget(
@@ -135,6 +137,7 @@ let package = Package(
         tests("ObsDiskTests", ["ObsCore", "ObsDisk"]),
         tests("ObsWALTests", ["ObsCore", "ObsWAL", "ObsDisk", "ObsTestSupport"]),
         tests("ObsSegmentTests", ["ObsCore", "ObsSegment", "ObsDisk", "ObsStore", "ObsTestSupport"]),
+        tests("ObsQueueTests", ["ObsCore", "ObsStore", "ObsQueue", "ObsDisk", "ObsTestSupport"]),
         tests("ObsIndexTests", ["ObsCore", "ObsIndex"]),
         tests(
             "ObsEngineTests",
@@ -145,7 +148,9 @@ let package = Package(
         tests("ObsPromQLTests", ["ObsCore", "ObsStore", "ObsPromQL", "ObsTestSupport"]),
         tests("ObsLogQLTests", ["ObsCore", "ObsStore", "ObsLogQL", "ObsTestSupport"]),
         tests("ObsTraceQLTests", ["ObsCore", "ObsStore", "ObsTraceQL", "ObsTestSupport"]),
-        tests("ObsIngestTests", ["ObsCore", "ObsStore", "ObsIngest", "ObsLogQL", "ObsNet", "ObsWire", "ObsYAML", "ObsCompress", "ObsTestSupport"]),
+        tests(
+            "ObsIngestTests",
+            ["ObsCore", "ObsStore", "ObsDisk", "ObsQueue", "ObsIngest", "ObsLogQL", "ObsNet", "ObsWire", "ObsYAML", "ObsCompress", "ObsTestSupport"]),
         tests("ObsRulesTests", ["ObsCore", "ObsStore", "ObsRules", "ObsPromQL", "ObsNet", "ObsYAML", "ObsTestSupport"]),
         tests(
             "ObsAPITests",

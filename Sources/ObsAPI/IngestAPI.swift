@@ -12,19 +12,41 @@ struct IngestAPI: Sendable {
     /// Stream labels one request may name; streams of more would be no streams.
     private static let streamFieldsMax = 64
 
-    /// Prometheus remote write 1.0 (contract prometheus.md §5).
+    /// Prometheus remote write 1.0 and 2.0 (contract prometheus.md §5). The type's parameter says which; senders of 1.0 mostly leave it out, and some the type too.
     func remoteWrite(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let type = request.header("content-type") ?? ""
-        // The proto parameter came with 2.0; senders of 1.0 mostly leave it out, and some the type too.
-        let isVersion1 =
-            ["", "application/x-protobuf"].contains(request.mediaType) && (!type.contains("proto=") || type.contains("proto=prometheus.WriteRequest"))
-        guard isVersion1 else {
-            let reason = "unsupported content type \(quoted(type)); send application/x-protobuf (prometheus.WriteRequest, remote write 1.0)"
-            return responder.send(HTTPResponse(ObsError(.unsupportedType, reason), .text))
+        let message = type.split(separator: ";").dropFirst().map { $0.filter { $0 != " " && $0 != "\"" } }.first { $0.lowercased().hasPrefix("proto=") }?
+            .dropFirst(6)
+        let encoding = request.header("content-encoding") ?? "snappy"
+        switch (["", "application/x-protobuf"].contains(request.mediaType), message ?? "prometheus.WriteRequest") {
+        case (true, "prometheus.WriteRequest"):
+            ingest(request, responder, .remoteWrite1, compression: encoding, .text) { summary in
+                summary.rejected > 0 ? .text(400, "\(summary.rejected) samples rejected: \(summary.reason ?? "")\n") : HTTPResponse(status: 204)
+            }
+        case (true, "io.prometheus.write.v2.Request"): remoteWrite2(request, responder, encoding)
+        default:
+            let reason =
+                "unsupported content type \(quoted(type)); send application/x-protobuf, with proto=prometheus.WriteRequest or proto=io.prometheus.write.v2.Request"
+            responder.send(HTTPResponse(ObsError(.unsupportedType, reason), .text))
         }
-        ingest(request, responder, .remoteWrite1, compression: request.header("content-encoding") ?? "snappy", .text) { summary in
-            summary.rejected > 0 ? .text(400, "\(summary.rejected) samples rejected: \(summary.reason ?? "")\n") : HTTPResponse(status: 204)
+    }
+
+    /// Every answer says what was written: a sender that finds no such headers takes it that nothing was.
+    private func remoteWrite2(_ request: HTTPRequest, _ responder: any HTTPResponder, _ encoding: String) {
+        ingest(request, responder, .remoteWrite2, compression: encoding, .text, failureHeaders: Self.written(0, 0, 0)) { summary in
+            // The store tells how many it refused, not which.
+            let refusedSamples = min(summary.storeRejected, summary.samples)
+            let refusedHistograms = min(summary.storeRejected - refusedSamples, summary.histograms)
+            var answer =
+                summary.rejected > 0
+                ? HTTPResponse.text(400, "\(summary.rejected) samples rejected: \(summary.reason ?? "")\n") : HTTPResponse(status: 204)
+            answer.headers += Self.written(summary.samples - refusedSamples, summary.histograms - refusedHistograms, summary.exemplars)
+            return answer
         }
+    }
+
+    private static func written(_ samples: Int, _ histograms: Int, _ exemplars: Int) -> [(name: String, value: String)] {
+        [("Samples", samples), ("Histograms", histograms), ("Exemplars", exemplars)].map { ("X-Prometheus-Remote-Write-\($0.0)-Written", String($0.1)) }
     }
 
     /// Loki push (contract loki.md §1). Valid lines of a request that is answered 400 are kept, as Loki does.
@@ -92,18 +114,23 @@ struct IngestAPI: Sendable {
 
     private func ingest(
         _ request: HTTPRequest, _ responder: any HTTPResponder, _ format: WireFormat, compression name: String?, _ shape: ErrorShape, parameters: String = "",
-        answer: @escaping @Sendable (IngestSummary) -> HTTPResponse
+        failureHeaders: [(name: String, value: String)] = [], answer: @escaping @Sendable (IngestSummary) -> HTTPResponse
     ) {
+        let fail: @Sendable (ObsError) -> Void = { error in
+            var response = HTTPResponse(error, shape)
+            response.headers += failureHeaders
+            responder.send(response)
+        }
         do throws(ObsError) {
             let raw = RawRequest(format: format, compression: try bodyCompression(contentEncoding: name), parameters: parameters, body: request.body)
             services.pipeline.ingest(raw, tenant: request.tenant) { result in
                 switch result {
                 case .success(let summary): responder.send(answer(summary))
-                case .failure(let error): responder.send(HTTPResponse(error, shape))
+                case .failure(let error): fail(error)
                 }
             }
         } catch {
-            responder.send(HTTPResponse(error, shape))
+            fail(error)
         }
     }
 }

@@ -74,10 +74,10 @@ struct HTTPClientSettings: Sendable {
 extension HTTPClientSettings {
     /// Reads the settings out of a mapping that has others as well.
     /// - Parameter directory: of the configuration file, for relative paths.
-    init(_ map: YAMLMapping, directory: String) throws(ObsError) {
+    init(_ map: YAMLMapping, directory: String, http2 http2Default: Bool = true) throws(ObsError) {
         try readCredentials(map, directory)
         followRedirects = try map.bool("follow_redirects", default: true)
-        http2 = try map.bool("enable_http2", default: true)
+        http2 = try map.bool("enable_http2", default: http2Default)
         try readConnection(map, directory)
         if let headers = try map.mapping("http_headers") { self.headers = try Self.headers(headers, directory) }
     }

@@ -13,6 +13,13 @@ package struct IngestSummary: Sendable {
     package var rejected = 0
     /// The first rejection.
     package var reason: String?
+    /// Of metrics, in what was decoded: samples that are native histograms, and exemplars.
+    package var histograms = 0
+    package var exemplars = 0
+    /// Other samples in it.
+    package var samples = 0
+    /// Of `rejected` what the store refused.
+    package var storeRejected = 0
     /// Lines of an NDJSON body that are no records, 1-based; a subset of `rejected`, the first of many.
     package var lineErrors: [(line: Int, message: String)] = []
 
@@ -22,6 +29,7 @@ package struct IngestSummary: Sendable {
         accepted += outcome.accepted
         duplicates += outcome.duplicates
         rejected += outcome.rejected
+        storeRejected += outcome.rejected
         if reason == nil { reason = outcome.reason }
     }
 }
@@ -34,13 +42,16 @@ package final class IngestPipeline: Sendable {
     private let admission: Admission
     private let deltas = DeltaToCumulative()
     private let memory: MemoryAccount
+    private let forwarding: Forwarding?
 
-    package init(appender: any Appender, tails: TailHub, limits: Limits, clock: any Clock) {
+    /// - Parameter forwarding: who gets a copy of the default tenant's metrics.
+    package init(appender: any Appender, tails: TailHub, limits: Limits, clock: any Clock, forwarding: Forwarding? = nil) {
         self.appender = appender
         self.tails = tails
         self.clock = clock
         decoder = WireDecoder(limits: limits)
         memory = limits.memory.ingest
+        self.forwarding = forwarding
         admission = Admission(bytesMax: limits.ingestBytesInFlightMax)
         SelfMetrics.gauge("obs_ingest_bytes_in_flight", help: "Bytes of requests that are decoded or wait for their sync.") { [admission] in
             Double(admission.bytesInFlight)
@@ -92,13 +103,20 @@ package final class IngestPipeline: Sendable {
     /// Appends a batch made here (a scrape, a rule's outputs) and waits for the sync.
     package func ingest(_ batch: MetricBatch, tenant: TenantID) throws(ObsError) -> AppendOutcome {
         if batch.isEmpty { return AppendOutcome() }
+        forward(batch, tenant)
         return try appender.appendAndWait(batch, origin: WriteOrigin(tenant: tenant, receivedAtNanos: clock.nowNanos()))
     }
 
     /// Appends a batch made here without waiting; `completion` runs as that of a request's.
     package func ingest(_ batch: MetricBatch, tenant: TenantID, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
         if batch.isEmpty { return completion(.success(AppendOutcome())) }
+        forward(batch, tenant)
         appender.append(batch, origin: WriteOrigin(tenant: tenant, receivedAtNanos: clock.nowNanos()), completion: completion)
+    }
+
+    /// Before it is stored: nobody sends it again.
+    private func forward(_ batch: MetricBatch, _ tenant: TenantID) {
+        if tenant == .default { forwarding?.take(batch) }
     }
 
     private func append(_ decoded: DecodedRequest, origin: WriteOrigin, completion: @escaping @Sendable (Result<IngestSummary, ObsError>) -> Void) {
@@ -106,6 +124,9 @@ package final class IngestPipeline: Sendable {
         summary.rejected = decoded.rejected
         summary.reason = decoded.reason
         summary.lineErrors = decoded.lineErrors
+        if case .metrics(let batch) = decoded.batch {
+            (summary.samples, summary.histograms, summary.exemplars) = (batch.timesMillis.count, batch.histograms.count, batch.exemplars.count)
+        }
         let answer: @Sendable (Result<AppendOutcome, ObsError>) -> Void = { [summary] result in
             completion(
                 result.map { outcome in
@@ -117,7 +138,13 @@ package final class IngestPipeline: Sendable {
         switch decoded.batch {
         case .metrics(let batch):
             if batch.isEmpty { return completion(.success(summary)) }
-            appender.append(batch, origin: origin, completion: answer)
+            guard let forwarding, origin.tenant == .default, forwarding.isActive else {
+                return appender.append(batch, origin: origin, completion: answer)
+            }
+            appender.append(batch, origin: origin) { result in
+                if case .failure = result { return answer(result) }
+                forwarding.take(batch) { answer(result) }
+            }
         case .spans(let batch):
             if batch.isEmpty { return completion(.success(summary)) }
             appender.append(batch, origin: origin, completion: answer)

@@ -222,7 +222,7 @@ struct ScrapeConfigurationReader {
 
 extension YAMLNode {
     /// The node's content as text, marks left out.
-    fileprivate var fingerprint: String {
+    var fingerprint: String {
         switch content {
         case .scalar(let text, _): "\"\(escapedForQuotes(text))\""
         case .sequence(let elements): "[" + elements.map(\.fingerprint).joined(separator: ",") + "]"

@@ -44,6 +44,7 @@ package struct WireDecoder: RequestDecoder {
         }
         switch request.format {
         case .remoteWrite1: return metrics(skipped(try PrometheusRemoteWrite.decode(body, limits: limits)))
+        case .remoteWrite2: return metrics(try PrometheusRemoteWrite2.decode(body, limits: limits))
         case .otlpMetricsProtobuf: return metrics(try OTLPMetrics.decodeProtobuf(body, receivedAtNanos: now, limits: limits))
         case .otlpMetricsJSON: return metrics(try OTLPMetrics.decodeJSON(body, receivedAtNanos: now, limits: limits))
         case .lokiJSON: return logs(try LokiPush.decodeJSON(body, limits: limits))

@@ -124,9 +124,13 @@ struct FileConfiguration {
     var prometheus = PrometheusConfiguration()
     var alerting = AlertingConfiguration()
     var storage = StorageSettings()
+    var remoteWrites = RemoteWriteConfigurations()
+    var remoteWriteQueues = RemoteWriteSettings()
     /// `obsd.memory`; takes effect at the next start.
     var memoryBytes: Int?
     var text = ""
+    /// Settings that are understood and have no effect.
+    var warnings: [String] { prometheus.warnings + alerting.warnings + remoteWrites.warnings }
 
     init(path: String) throws(ObsError) {
         guard !path.isEmpty else { return }
@@ -137,12 +141,14 @@ struct FileConfiguration {
             let root = try YAMLMapping(try YAMLNode.parse(bytes))
             prometheus = try PrometheusConfiguration(root, directory: directory)
             alerting = try AlertingConfiguration(root, directory: directory)
-            for entry in root.skip(["remote_write", "remote_read", "storage", "tracing", "otlp", "runtime", "scrape_config_files"]) {
+            remoteWrites = try RemoteWriteConfigurations(root.sequence("remote_write"), global: prometheus.global, directory: directory)
+            for entry in root.skip(["remote_read", "storage", "tracing", "otlp", "runtime"]) {
                 prometheus.warnings.append("\(entry.path) (line \(entry.line)) is not supported yet and has no effect")
             }
             // Our own section; a misspelt key must not pass in silence.
             if let own = try root.mapping("obsd") {
                 if let storage = try own.mapping("storage") { self.storage = try StorageSettings(storage) }
+                if let queues = try own.mapping("remote-write") { remoteWriteQueues = try RemoteWriteSettings(queues) }
                 memoryBytes = try own.optional("memory")?.byteSize()
                 try own.finish()
             }

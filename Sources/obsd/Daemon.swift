@@ -19,6 +19,7 @@ final class Daemon: Sendable {
     private let engine: StorageEngine
     private let tails: TailHub
     private let scrapes: ScrapeManager
+    private let forwarding: Forwarding
     private let rules: RuleManager
     private let queries: WorkerPool
     private let operations: WorkerPool
@@ -41,7 +42,11 @@ final class Daemon: Sendable {
             try Self.engineConfiguration(configuration), fileSystem: LocalFileSystem(), clock: clock, decoder: WireDecoder(limits: limits),
             waitForReplay: false)
         tails = TailHub(limits)
-        let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock)
+        forwarding = Forwarding(
+            queues: RemoteWriteQueues(
+                layout: DiskLayout(root: configuration.flags["data"]), fileSystem: LocalFileSystem(), bytesMax: configuration.file.remoteWriteQueues.queueBytes),
+            clock: clock, userAgent: "obsd/\(Obsd.build.version)")
+        let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock, forwarding: forwarding)
         let sink = SampleSink(pipeline: pipeline)
         let promQL = PromQLEngine(reader: engine, options: configuration.flags.isOn("promql-experimental") ? .experimental : PromQLOptions())
         operations = WorkerPool(name: "operation", threads: 1, queueMax: 16)
@@ -162,9 +167,10 @@ final class Daemon: Sendable {
 
     private func apply(_ file: FileConfiguration) throws(ObsError) {
         // What can fail comes first, so that a failure changes nothing.
+        try forwarding.apply(file.remoteWrites.entries, queueAgeMillis: file.remoteWriteQueues.queueAgeMillis)
         let ruleFiles = try rules.load(file.alerting.ruleFiles)
         let retention = try configuration.retention(of: file)
-        for warning in file.prometheus.warnings + file.alerting.warnings { DiagnosticLog.warn(warning) }
+        for warning in file.warnings { DiagnosticLog.warn(warning) }
         let settings = ruleSettings(file.prometheus.global)
         let webhook = configuration.flags["alert-webhook"]
         rules.deliver(
@@ -196,6 +202,7 @@ final class Daemon: Sendable {
         rules.stop()
         tails.stop()
         for server in servers.withLock({ $0 }) { server.stop(drainMillis: Self.drainMillis) }
+        forwarding.stop()
         queries.stop()
         operations.stop()
         engine.close()

@@ -68,7 +68,7 @@ private func keepFreedMemory(_ shares: MemoryShares) {
 /// Reads everything a start would read, and says what it found.
 private func check(_ flags: Flags) throws(ObsError) -> Int32 {
     let configuration = try Configuration(flags)
-    for warning in configuration.file.prometheus.warnings + configuration.file.alerting.warnings { complain("warning: \(warning)\n") }
+    for warning in configuration.file.warnings { complain("warning: \(warning)\n") }
     let rules = try RuleManager.load(configuration.file.alerting.ruleFiles, querier: PromQLChecker(experimental: flags.isOn("promql-experimental")))
     say("configuration is valid: \(configuration.file.prometheus.scrapes.count) scrape jobs, \(rules.count) rule files\n")
     return 0

@@ -7,6 +7,7 @@ package import ObsCore
 ///        wal/epochs   wal/<signal>/<sequence, 16 hexadecimal digits>.wal
 ///        tenants/<tenant>/<signal>/<yyyy-mm-dd>/<segment id>.seg
 ///        index/catalog.sqlite   tombstones/<number, 16 hexadecimal digits>.del   snapshots/<name>/   state/   quarantine/
+///        state/remote-write/<receiver>/<number, 16 hexadecimal digits>.queue   state/remote-write/<receiver>/removed
 /// ```
 package struct DiskLayout: Sendable {
     package let root: String
@@ -16,6 +17,7 @@ package struct DiskLayout: Sendable {
     package static let walSuffix = ".wal"
     package static let segmentSuffix = ".seg"
     package static let tombstoneSuffix = ".del"
+    package static let queueSuffix = ".queue"
 
     package init(root: String) { self.root = root }
 
@@ -32,6 +34,9 @@ package struct DiskLayout: Sendable {
     package func snapshot(_ name: String) -> String { "\(snapshots)/\(name)" }
     package func tombstone(_ number: UInt64) -> String { "\(tombstones)/\(hexString(number))\(Self.tombstoneSuffix)" }
     package var state: String { root + "/state" }
+    /// Queues of remote write, a folder each.
+    package var remoteWriteRoot: String { state + "/remote-write" }
+    package func remoteWrite(_ receiver: String) -> String { "\(remoteWriteRoot)/\(receiver)" }
     package var quarantine: String { root + "/quarantine" }
 
     package func walFolder(_ signal: Signal) -> String { "\(walRoot)/\(signal.rawValue)" }
@@ -51,6 +56,17 @@ package struct DiskLayout: Sendable {
         let prefix = root + "/"
         let relative = path.hasPrefix(prefix) ? String(path.dropFirst(prefix.count)) : path
         return quarantine + "/" + String(decoding: relative.utf8.map { $0 == UInt8(ascii: "/") ? UInt8(ascii: "~") : $0 }, as: UTF8.self)
+    }
+
+    /// A file of a queue's folder, by the number of its first batch.
+    package static func queueFile(_ folder: String, number: UInt64) -> String { "\(folder)/\(hexString(number))\(queueSuffix)" }
+    /// Which batches of a queue are done with.
+    package static func queueRemoved(_ folder: String) -> String { folder + "/removed" }
+
+    /// Number of the first batch in a file of a queue; nil for any other name.
+    package static func queueNumber(_ name: String) -> UInt64? {
+        guard let digits = stem(name, queueSuffix), digits.utf8.count == 16, digits.utf8.allSatisfy({ hexValue($0) != nil }) else { return nil }
+        return UInt64(digits, radix: 16)
     }
 
     /// Sequence number of a log file's name; nil for any other name.

@@ -72,6 +72,7 @@ package enum WireFormat: UInt8, Sendable {
     case remoteWrite1 = 1
     case otlpMetricsProtobuf = 2
     case otlpMetricsJSON = 3
+    case remoteWrite2 = 4
     case lokiJSON = 16
     case lokiProtobuf = 17
     case otlpLogsProtobuf = 18

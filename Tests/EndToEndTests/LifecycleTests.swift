@@ -68,11 +68,11 @@ final class LifecycleTests: XCTestCase {
     func testCheck() throws {
         let folder = try TemporaryFolder()
         let rules = try folder.write("rules.yml", "groups: [{name: g, rules: [{alert: A, expr: 'up == 0'}]}]\n")
-        let good = try folder.write("good.yml", "rule_files: [\(rules)]\nscrape_configs: [{job_name: a}]\nremote_write: [{url: 'http://x'}]\n")
+        let good = try folder.write("good.yml", "rule_files: [\(rules)]\nscrape_configs: [{job_name: a}]\nremote_read: [{url: 'http://x'}]\n")
         let run = try Run(Place.obsd, ["check", "--config", good])
         XCTAssertEqual(run.status, 0, run.errors)
         XCTAssertTrue(run.output.contains("1 scrape jobs, 1 rule files"), run.output)
-        XCTAssertTrue(run.errors.contains("remote_write"), run.errors)
+        XCTAssertTrue(run.errors.contains("remote_read"), run.errors)
         _ = try folder.write("rules.yml", "groups: [{name: g, rules: [{alert: A, expr: 'up =='}]}]\n")
         XCTAssertNotEqual(try Run(Place.obsd, ["check", "--config", good]).status, 0)
     }

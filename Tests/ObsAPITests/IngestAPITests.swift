@@ -2,6 +2,7 @@ import ObsCompress
 import ObsCore
 import ObsNet
 import ObsTestSupport
+import ObsWire
 import XCTest
 
 @testable import ObsAPI
@@ -35,7 +36,7 @@ final class IngestAPITests: XCTestCase {
         }
         check("text/plain", "snappy", body, 415)
         check(json, "snappy", body, 415)
-        check(protobuf + ";proto=io.prometheus.write.v2.Request", "snappy", body, 415)
+        check(protobuf + ";proto=io.prometheus.write.v3.Request", "snappy", body, 415)
         check(protobuf, "lz4", body, 415)
         check(protobuf, "snappy", Array("not snappy".utf8), 400)
         check(protobuf, "snappy", snappyCompress(Array("not protobuf".utf8)), 400)
@@ -46,6 +47,48 @@ final class IngestAPITests: XCTestCase {
         let conflict = api.send("POST", "/api/v1/write", [("Content-Type", protobuf)], body: other)
         XCTAssertEqual(conflict.status, 400)
         XCTAssert(conflict.text.hasPrefix("1 samples rejected"), conflict.text)
+    }
+
+    func testRemoteWrite2() throws {
+        let api = try API()
+        let type = protobuf + "; proto=io.prometheus.write.v2.Request"
+        func send(_ batch: MetricBatch, encoding: String = "snappy", raw: [UInt8]? = nil) -> HTTPResponse {
+            var encoder = RemoteWriteEncoder(.version2)
+            let rows = batch.histogramRows()
+            for index in batch.series.indices {
+                encoder.add(batch, series: index, rows: rows.isEmpty ? [] : rows[index], exemplars: []) { _ in
+                    RemoteWriteFamily(type: .gauge, help: Array("Help.".utf8), unit: [])
+                }
+            }
+            return api.send(
+                "POST", "/api/v1/write", [("Content-Type", type), ("Content-Encoding", encoding)], body: raw ?? snappyCompress(encoder.message()))
+        }
+        func written(_ response: HTTPResponse) -> [String] {
+            ["Samples", "Histograms", "Exemplars"].map { part in
+                response.headers.filter { $0.name == "X-Prometheus-Remote-Write-\(part)-Written" }.map(\.value).joined(separator: "+")
+            }
+        }
+        var batch = MetricBatch()
+        for (name, value) in [("up", 1.0), ("down", 2)] { batch.append(Labels([("__name__", name)]), timeMillis: 1_700_000_000_000, value: value) }
+        let good = send(batch)
+        XCTAssertEqual(good.status, 204, good.text)
+        XCTAssertEqual(written(good), ["2", "0", "0"])
+        XCTAssert(api.get("/api/v1/query?query=up").text.contains(#""value":[1700000000,"1"]"#))
+        XCTAssert(api.get("/api/v1/metadata").text.contains(#""up":[{"type":"gauge","help":"Help.","unit":""}]"#))
+        // A bad part is refused and the rest is written: a series without a name, and another value at a time there is one for.
+        var bad = MetricBatch()
+        bad.append(Labels([("a", "b")]), timeMillis: 1_700_000_001_000, value: 1)
+        bad.append(Labels([("__name__", "up")]), timeMillis: 1_700_000_000_000, value: 7)
+        bad.append(Labels([("__name__", "up")]), timeMillis: 1_700_000_001_000, value: 1)
+        let partly = send(bad)
+        XCTAssertEqual(partly.status, 400)
+        XCTAssertTrue(partly.text.hasPrefix("2 samples rejected: a series has no metric name"), partly.text)
+        XCTAssertEqual(written(partly), ["1", "0", "0"])
+        // What is no request at all writes nothing, and says so.
+        XCTAssertEqual(send(batch, raw: Array("nonsense".utf8)).status, 400)
+        XCTAssertEqual(written(send(batch, raw: Array("nonsense".utf8))), ["0", "0", "0"])
+        XCTAssertEqual(send(batch, encoding: "lz4").status, 415)
+        XCTAssertEqual(written(send(MetricBatch())), ["0", "0", "0"])
     }
 
     func testTooLarge() throws {

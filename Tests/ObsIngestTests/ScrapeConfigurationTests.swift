@@ -24,7 +24,6 @@ final class ScrapeConfigurationTests: XCTestCase {
               evaluation_interval: 30s
               external_labels: {region: eu}
             rule_files: ["x.yml"]
-            remote_write: [{url: "http://x"}]
             scrape_configs:
               - job_name: node
                 static_configs: [{targets: ["localhost:9100"], labels: {env: prod}}]
@@ -53,7 +52,7 @@ final class ScrapeConfigurationTests: XCTestCase {
         XCTAssertEqual(files.limits.bodyBytesMax, 1 << 20)
         XCTAssertEqual(files.connection.tls.caFile, "/etc/prometheus/ca.pem")
         XCTAssertEqual(files.connection.user?.text, "u")
-        XCTAssertEqual(all.warnings.count, 2)
+        XCTAssertEqual(all.warnings.count, 1)
         XCTAssertTrue(all.warnings.contains { $0.contains("kubernetes_sd_configs") })
     }
 

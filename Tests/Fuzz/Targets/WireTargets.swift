@@ -14,6 +14,7 @@ let fuzzLimits: Limits = {
 
 let wireTargets: [FuzzTarget] = [
     FuzzTarget("remote-write") { try decode(.remoteWrite1, $0) },
+    FuzzTarget("remote-write-2") { try decode(.remoteWrite2, $0) },
     FuzzTarget("otlp-metrics-protobuf") { try decode(.otlpMetricsProtobuf, $0) },
     FuzzTarget("otlp-metrics-json") { try decode(.otlpMetricsJSON, $0) },
     FuzzTarget("otlp-logs-protobuf") { try decode(.otlpLogsProtobuf, $0) },
@@ -31,6 +32,10 @@ let wireTargets: [FuzzTarget] = [
     },
     FuzzTarget("prometheus-text") { touch(try PrometheusText.parse($0, format: .text, limits: fuzzLimits)) },
     FuzzTarget("open-metrics") { touch(try PrometheusText.parse($0, format: .openMetrics, limits: fuzzLimits)) },
+    FuzzTarget("prometheus-protobuf") { bytes in
+        let options = ExpositionOptions(nativeHistograms: true, convertsClassic: true, keepsClassic: true)
+        touch(try Exposition.parse(bytes, format: .protobuf, options: options))
+    },
     FuzzTarget("gzip") { try decompressed($0, .gzip) },
     FuzzTarget("deflate") { try decompressed($0, .deflate) },
     FuzzTarget("zstd") { try decompressed($0, .zstd) },
