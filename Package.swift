@@ -59,7 +59,6 @@ let package = Package(
         system("CMicrohttpd", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev"),
         system("CCurl", pkgConfig: "libcurl", apt: "libcurl4-gnutls-dev"),
         system("CGnuTLS", pkgConfig: "gnutls", apt: "libgnutls28-dev"),
-        system("CResolver", apt: "libc6-dev"),
         system("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
         system("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
         system("CSnappy", apt: "libsnappy-dev"),
@@ -68,6 +67,7 @@ let package = Package(
         system("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev"),
         system("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
         system("CMalloc", apt: "libc6-dev"),
+        .target(name: "CSystem", path: "Sources/CSystem", linkerSettings: [.linkedLibrary("resolv")]),
         .target(name: "CRE2", path: "Sources/CRE2", linkerSettings: [.linkedLibrary("re2")]),
         .target(name: "CSimdjson", path: "Sources/CSimdjson", linkerSettings: [.linkedLibrary("simdjson")]),
         .target(name: "CProtobufs", path: "Sources/CProtobufs", exclude: ["proto"], linkerSettings: [.linkedLibrary("protobuf-c")]),
@@ -80,7 +80,7 @@ let package = Package(
         module("ObsHash", ["CXXHash", "CGnuTLS"]),
         module("ObsYAML", ["ObsCore", "CYAML"]),
         module("ObsWire", ["ObsCore", "CSimdjson", "CProtobufs"]),
-        module("ObsNet", ["ObsCore", "ObsHash", "CMicrohttpd", "CCurl", "CResolver"]),
+        module("ObsNet", ["ObsCore", "ObsHash", "CMicrohttpd", "CCurl", "CSystem"]),
 
         // 2. the contract between the asking and the keeping side
         module("ObsStore", path: "Storage/Interface", ["ObsCore", "ObsRegex"]),
@@ -120,6 +120,8 @@ let package = Package(
         .executableTarget(name: "codecs", dependencies: ["ObsCore", "ObsCompress", "ObsEncoding"], path: "Benchmarks/codecs", swiftSettings: plainSettings),
         .executableTarget(
             name: "scans", dependencies: ["ObsCore", "ObsRegex", "ObsStore", "ObsDisk", "ObsEngine"], path: "Benchmarks/scans", swiftSettings: plainSettings),
+        .executableTarget(
+            name: "scrape", dependencies: ["ObsCore", "ObsIngest", "ObsNet", "ObsYAML"], path: "Benchmarks/scrape", swiftSettings: plainSettings),
         .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),
         .target(name: "ObsSDK", swiftSettings: settings),
 

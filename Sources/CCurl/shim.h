@@ -1,8 +1,5 @@
 #pragma once
 #include <curl/curl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 // curl_easy_setopt and curl_easy_getinfo are variadic, which Swift cannot call: one function for each type of argument.
 
@@ -32,18 +29,3 @@ static inline int obs_curl_active_socket(CURL *curl) {
 }
 
 static inline CURLMcode obs_curl_multi_set_number(CURLM *multi, CURLMoption option, long value) { return curl_multi_setopt(multi, option, value); }
-
-// A file without a name, for texts that libcurl reads only from a path (/proc/self/fd/N); -1 when there is none to be had.
-static inline int obs_memory_file(const void *bytes, size_t count) {
-    int file = (int)syscall(SYS_memfd_create, "pem", 1u /* MFD_CLOEXEC */);
-    while (file >= 0 && count > 0) {
-        ssize_t written = write(file, bytes, count);
-        if (written <= 0) {
-            (void)close(file);
-            return -1;
-        }
-        bytes = (const char *)bytes + written;
-        count -= (size_t)written;
-    }
-    return file;
-}

@@ -1,4 +1,4 @@
-internal import CResolver
+internal import CSystem
 package import ObsCore
 
 /// Questions to the system's resolver that `getaddrinfo` cannot ask.

@@ -1,4 +1,4 @@
-internal import CCurl
+internal import CSystem
 internal import Synchronization
 
 /// Certificates and keys that were given as text, under a path that libcurl can read. A text keeps its path as long as the process lives: connections are

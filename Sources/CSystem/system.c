@@ -1,15 +1,15 @@
-#pragma once
+#define _GNU_SOURCE
+#include "system.h"
+
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <resolv.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-enum { OBS_DNS_NO_RECORDS = -1, OBS_DNS_FAILED = -2 };
-
-// Asks the system's resolver, along its search path, and gives back the length of the answer in `buffer`. `port` other than 0 asks 127.0.0.1 at that port
-// instead. The state is the call's own: calls may come from any thread.
-static inline int obs_dns_search(const char *name, int type, unsigned short port, unsigned char *buffer, int size) {
+int obs_dns_search(const char *name, int type, unsigned short port, unsigned char *buffer, int size) {
     struct __res_state state;
     memset(&state, 0, sizeof state);
     if (res_ninit(&state) != 0) return OBS_DNS_FAILED;
@@ -27,4 +27,18 @@ static inline int obs_dns_search(const char *name, int type, unsigned short port
     res_nclose(&state);
     if (length >= 0) return length;
     return why == HOST_NOT_FOUND || why == NO_DATA ? OBS_DNS_NO_RECORDS : OBS_DNS_FAILED;
+}
+
+int obs_memory_file(const void *bytes, size_t count) {
+    int file = memfd_create("pem", MFD_CLOEXEC);
+    while (file >= 0 && count > 0) {
+        ssize_t written = write(file, bytes, count);
+        if (written <= 0) {
+            (void)close(file);
+            return -1;
+        }
+        bytes = (const char *)bytes + written;
+        count -= (size_t)written;
+    }
+    return file;
 }
