@@ -40,7 +40,8 @@ extension Evaluator {
         let filter = node.without ? LabelFilter(on: false, node.grouping) : LabelFilter(keeping: node.grouping)
         var groups: [FoldedGroup] = []
         var places: [Labels: Int] = [:]
-        try forEachColumn(node.expression, timeline) { (series) throws(ObsError) in
+        let isCount = node.operation == .count || node.operation == .group
+        try forEachColumn(node.expression, timeline, isCount ? .presence : .value) { (series) throws(ObsError) in
             let labels = filter(series.labels)
             let place = places[labels] ?? groups.count
             if place == groups.count {

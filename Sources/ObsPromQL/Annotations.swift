@@ -2,7 +2,7 @@
 internal import ObsCore
 
 /// Something to be told; the text is made at the end.
-enum Annotation: Hashable {
+enum Annotation: Hashable, Sendable {
     // Warnings: the answer may be wrong or lacks something.
     case invalidQuantile(bits: UInt64)
     case invalidRatio(bits: UInt64, cappedTo: Int)
@@ -29,7 +29,7 @@ enum Annotation: Hashable {
     case fractionLeavesOutNaN(metric: String)
     case boundsDiffered(HistogramOperation)
 
-    enum HistogramOperation: String {
+    enum HistogramOperation: String, Sendable {
         case addition, subtraction, aggregation
     }
 
@@ -86,7 +86,7 @@ private func named(_ text: String, _ metric: String) -> String { metric.isEmpty 
 private func instant(_ millis: Int64) -> String { rfc3339(nanos: millis / 1000 &* 1_000_000_000) }
 
 /// Where counts of a classic histogram fell from one bucket to the next.
-struct MonotonicityRepair {
+struct MonotonicityRepair: Sendable {
     var lowestBound = Double.infinity
     var highestBound = -Double.infinity
     var greatestFall = 0.0
@@ -110,8 +110,8 @@ struct MonotonicityRepair {
 }
 
 /// The annotations of a query, or of a part of it.
-struct Annotations {
-    private struct Placed: Hashable {
+struct Annotations: Sendable {
+    private struct Placed: Hashable, Sendable {
         var annotation: Annotation
         var position: Position
     }

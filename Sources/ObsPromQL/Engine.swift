@@ -62,11 +62,16 @@ package struct PromQLResult: Sendable {
 package final class PromQLEngine: Sendable {
     private let reader: any Reader
     private let options: PromQLOptions
+    private let workers: ScanWorkers
 
-    package init(reader: any Reader, options: PromQLOptions = PromQLOptions()) {
+    /// - Parameter threads: how many help a query beside the one that asks.
+    package init(reader: any Reader, options: PromQLOptions = PromQLOptions(), threads: Int = 0) {
         self.reader = reader
         self.options = options
+        workers = ScanWorkers(threads: threads)
     }
+
+    deinit { workers.stop() }
 
     /// Parses a query as this engine's options have it.
     /// - Throws: `.badInput`.
@@ -122,7 +127,7 @@ package final class PromQLEngine: Sendable {
         let lookback = lookbackMillis ?? options.lookbackMillis
         return Evaluator(
             reader: reader, context: context, timeline: timeline, lookbackMillis: lookback > 0 ? lookback : options.lookbackMillis,
-            options: options, isRange: isRange)
+            options: options, isRange: isRange, workers: workers)
     }
 }
 

@@ -16,6 +16,14 @@ struct Window {
     let evaluationMillis: Int64
 
     var count: Int { values.count }
+    var edges: WindowEdges { WindowEdges(start: start, end: end) }
+    var rangeSeconds: Double { edges.rangeSeconds }
+}
+
+/// Where a window begins and ends, milliseconds; the left edge is outside.
+struct WindowEdges: Sendable {
+    let start: Int64
+    let end: Int64
     var rangeSeconds: Double { Double(end - start) / 1000 }
 }
 
@@ -38,7 +46,7 @@ struct WindowNotes {
 }
 
 /// A series of a range vector, gaps and stale markers left out.
-struct RangeSeries {
+struct RangeSeries: Sendable {
     var labels: Labels
     var timesMillis: [Int64] = []
     var values: [Double] = []
@@ -51,7 +59,7 @@ struct RangeSeries {
 }
 
 /// Where a range vector's windows end, and how long they are.
-struct Frame {
+struct Frame: Sendable {
     var references: Timeline
     var rangeMillis: Int64
     /// How far beyond its edges a window sees.
@@ -60,31 +68,45 @@ struct Frame {
 }
 
 extension Evaluator {
-    /// Calls `body` with each series of a range vector.
-    func forEachSeries(_ expression: Expression, _ timeline: Timeline, _ body: (Frame, RangeSeries) throws(ObsError) -> Void) throws(ObsError) {
+    /// What a range vector of a selector reads, and its windows.
+    func frame(_ range: RangeSelector, _ timeline: Timeline) throws(ObsError) -> (frame: Frame, read: ClosedRange<Int64>)? {
+        let selector = range.selector
+        var frame = Frame(
+            references: try references(timeline, at: selector.at, offset: selector.offset), rangeMillis: try positiveMillis(range.range))
+        if selector.rangeExtension != nil { frame.beforeMillis = lookbackMillis }
+        if selector.rangeExtension == .smoothed { frame.afterMillis = lookbackMillis }
+        let first = frame.references.start &- frame.rangeMillis &- frame.beforeMillis &+ 1
+        let last = frame.references.last &+ frame.afterMillis
+        return first <= last ? (frame, first...last) : nil
+    }
+
+    /// Turns each series of a range vector into something, on any thread, and calls `body` with that, in order.
+    func forEachSeries<R: Sendable>(
+        _ expression: Expression, _ timeline: Timeline, _ work: @escaping @Sendable (Frame, RangeSeries) throws(ObsError) -> R,
+        _ body: (R) throws(ObsError) -> Void
+    ) throws(ObsError) {
         switch expression.unwrapped {
         case .range(let range):
-            let selector = range.selector
-            var frame = Frame(
-                references: try references(timeline, at: selector.at, offset: selector.offset), rangeMillis: try positiveMillis(range.range))
-            if selector.rangeExtension != nil { frame.beforeMillis = lookbackMillis }
-            if selector.rangeExtension == .smoothed { frame.afterMillis = lookbackMillis }
-            let first = frame.references.start &- frame.rangeMillis &- frame.beforeMillis &+ 1
-            let last = frame.references.last &+ frame.afterMillis
-            guard first <= last else { return }
-            let set = try reader.series(selector.matchers, range: first...last, context: context)
-            while let series = try set.next() {
-                try context.check()
-                let samples = try rangeSeries(series, selector)
-                if !samples.isEmpty { try body(frame, samples) }
-            }
-        case .subquery(let subquery): try forEachSeries(subquery, timeline, body)
+            guard let (frame, read) = try frame(range, timeline) else { return }
+            let set = try reader.series(range.selector.matchers, range: read, context: context)
+            let (evaluation, selector) = (evaluation, range.selector)
+            try inBatches(
+                set, steps: timeline.count,
+                { series throws(ObsError) -> (R?, Annotations) in
+                    let samples = try evaluation.rangeSeries(series, selector)
+                    return (samples.isEmpty ? nil : try work(frame, samples), Annotations())
+                },
+                { (result, _) throws(ObsError) in if let result { try body(result) } })
+        case .subquery(let subquery): try forEachSeries(subquery, timeline, work, body)
         default: throw ObsError(.internalError, "expected a range vector at \(expression.position)")
         }
     }
 
     /// A subquery is its expression evaluated at all multiples of its step that some window covers.
-    private func forEachSeries(_ subquery: Subquery, _ timeline: Timeline, _ body: (Frame, RangeSeries) throws(ObsError) -> Void) throws(ObsError) {
+    private func forEachSeries<R: Sendable>(
+        _ subquery: Subquery, _ timeline: Timeline, _ work: @escaping @Sendable (Frame, RangeSeries) throws(ObsError) -> R,
+        _ body: (R) throws(ObsError) -> Void
+    ) throws(ObsError) {
         let frame = Frame(
             references: try references(timeline, at: subquery.at, offset: subquery.offset), rangeMillis: try positiveMillis(subquery.range))
         var step = options.subqueryStepMillis
@@ -95,8 +117,9 @@ extension Evaluator {
         let inner = Timeline(start: first, step: step, count: Int((frame.references.last - first) / step) + 1)
         try context.charge(samples: inner.count)
         for series in try vector(subquery.expression, inner).series {
+            try context.check()
             let samples = rangeSeries(series, inner)
-            if !samples.isEmpty { try body(frame, samples) }
+            if !samples.isEmpty { try body(work(frame, samples)) }
         }
     }
 
@@ -113,6 +136,34 @@ extension Evaluator {
         return range
     }
 
+    /// A range vector as the answer of an instant query: its samples as stored.
+    func rawSeries(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> [SeriesSamples] {
+        var result: [SeriesSamples] = []
+        let rangeExtension: RangeExtension?
+        if case .range(let node) = expression.unwrapped { rangeExtension = node.selector.rangeExtension } else { rangeExtension = nil }
+        try forEachSeries(expression, timeline, { frame, series throws(ObsError) in (frame, series) }) { (found) throws(ObsError) in
+            var (frame, series) = found
+            if let rangeExtension { series = try extended(series, frame, rangeExtension) }
+            var kept = SeriesSamples(labels: series.dropsName ? LabelFilter.withoutName(series.labels) : series.labels, timesMillis: [], values: [])
+            let end = frame.references.last
+            let isOpen = rangeExtension == nil
+            func isInside(_ time: Int64) -> Bool { time <= end && (time > end &- frame.rangeMillis || (!isOpen && time == end &- frame.rangeMillis)) }
+            for (time, value) in zip(series.timesMillis, series.values) where isInside(time) {
+                kept.timesMillis.append(time)
+                kept.values.append(value)
+            }
+            var columns = HistogramColumns()
+            for point in series.histograms where isInside(point.timeMillis) { columns.append(point.histogram, timeMillis: point.timeMillis) }
+            if !columns.isEmpty { kept.histograms = columns }
+            // The store counts a series' samples only until the next one.
+            try context.charge(bytes: kept.timesMillis.count * 16 + columns.byteSize)
+            if !kept.timesMillis.isEmpty || !columns.isEmpty { result.append(kept) }
+        }
+        return result.sorted { $0.labels < $1.labels }
+    }
+}
+
+extension SeriesEvaluation {
     func rangeSeries(_ series: SeriesSamples, _ selector: VectorSelector) throws(ObsError) -> RangeSeries {
         var range = RangeSeries(labels: series.labels, timesMillis: series.timesMillis, values: series.values)
         if options.usesStartTimestamps, series.startsMillis.count == series.values.count { range.startsMillis = series.startsMillis }
@@ -181,32 +232,6 @@ extension Evaluator {
         while upper < count, time(upper) <= to { upper += 1 }
         while lower < upper, time(lower) <= from { lower += 1 }
         return lower..<upper
-    }
-
-    /// A range vector as the answer of an instant query: its samples as stored.
-    func rawSeries(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> [SeriesSamples] {
-        var result: [SeriesSamples] = []
-        let rangeExtension: RangeExtension?
-        if case .range(let node) = expression.unwrapped { rangeExtension = node.selector.rangeExtension } else { rangeExtension = nil }
-        try forEachSeries(expression, timeline) { (frame, series) throws(ObsError) in
-            var series = series
-            if let rangeExtension { series = try extended(series, frame, rangeExtension) }
-            var kept = SeriesSamples(labels: series.dropsName ? LabelFilter.withoutName(series.labels) : series.labels, timesMillis: [], values: [])
-            let end = frame.references.last
-            let isOpen = rangeExtension == nil
-            func isInside(_ time: Int64) -> Bool { time <= end && (time > end &- frame.rangeMillis || (!isOpen && time == end &- frame.rangeMillis)) }
-            for (time, value) in zip(series.timesMillis, series.values) where isInside(time) {
-                kept.timesMillis.append(time)
-                kept.values.append(value)
-            }
-            var columns = HistogramColumns()
-            for point in series.histograms where isInside(point.timeMillis) { columns.append(point.histogram, timeMillis: point.timeMillis) }
-            if !columns.isEmpty { kept.histograms = columns }
-            // The store counts a series' samples only until the next one.
-            try context.charge(bytes: kept.timesMillis.count * 16 + columns.byteSize)
-            if !kept.timesMillis.isEmpty || !columns.isEmpty { result.append(kept) }
-        }
-        return result.sorted { $0.labels < $1.labels }
     }
 }
 

@@ -9,6 +9,8 @@ enum SampleAspect {
     case time, start
     /// The time of a number, where histograms have no place.
     case numberTime
+    /// 1.
+    case presence
 }
 
 extension Evaluator {
@@ -31,18 +33,59 @@ extension Evaluator {
         let last = isSmoothed ? references.last &+ lookbackMillis : references.last
         guard first <= last else { return }
         let set = try reader.series(selector.matchers, range: first...last, context: context)
-        while let series = try set.next() {
-            try context.check()
-            let column: StepSeries
-            if isSmoothed {
-                column = try smoothedColumn(rangeSeries(series, selector), references, selector.position)
-            } else if series.histograms == nil {
-                column = StepSeries(labels: series.labels, values: numberColumn(series, references, aspect))
-            } else {
-                column = try mixedColumn(series, selector, references, aspect)
-            }
-            if !column.isEmpty { try body(column) }
+        if references.count == 1, !isSmoothed, let parts = aspect.summaryParts {
+            return try forEachSummedUp(set, selector, references, aspect, parts, body)
         }
+        let evaluation = evaluation
+        try inBatches(
+            set, steps: references.count,
+            { series throws(ObsError) in
+                if isSmoothed { return try evaluation.smoothedColumn(evaluation.rangeSeries(series, selector), references, selector.position) }
+                return (try evaluation.column(series, selector, references, aspect), Annotations())
+            },
+            { (column, _) throws(ObsError) in if !column.isEmpty { try body(column) } })
+    }
+
+    /// One step sees the last sample of what is read: the store knows that mostly without reading the others.
+    private func forEachSummedUp(
+        _ set: any SeriesSet, _ selector: VectorSelector, _ references: Timeline, _ aspect: SampleAspect, _ parts: SummaryParts,
+        _ body: (StepSeries) throws(ObsError) -> Void
+    ) throws(ObsError) {
+        while let summary = try set.nextSummary(parts) {
+            try context.check()
+            if let whole = summary.whole {
+                let column = try evaluation.column(whole, selector, references, aspect)
+                if !column.isEmpty { try body(column) }
+                continue
+            }
+            let samples = summary.samples
+            if samples.endsStale || samples.count == 0 { continue }
+            let value = aspect == .value ? samples.last : aspect == .presence ? 1 : Double(samples.lastMillis) / 1000
+            try body(StepSeries(labels: summary.labels, values: [value]))
+        }
+    }
+}
+
+extension SampleAspect {
+    /// What of the last sample a summary must tell; nil where it cannot.
+    fileprivate var summaryParts: SummaryParts? {
+        switch self {
+        case .value: .values
+        case .time, .numberTime, .presence: []
+        case .start: nil
+        }
+    }
+}
+
+/// What is done to one series at a time, on any thread.
+struct SeriesEvaluation: Sendable {
+    let context: QueryContext
+    let options: PromQLOptions
+    let lookbackMillis: Int64
+
+    func column(_ series: SeriesSamples, _ selector: VectorSelector, _ references: Timeline, _ aspect: SampleAspect) throws(ObsError) -> StepSeries {
+        if series.histograms != nil { return try mixedColumn(series, selector, references, aspect) }
+        return StepSeries(labels: series.labels, values: numberColumn(series, references, aspect))
     }
 
     /// At each reference the newest sample within the lookback, unless it is a stale marker.
@@ -58,7 +101,7 @@ extension Evaluator {
                         while next < count, times[next] <= reference { next += 1 }
                         var value = missing
                         if next > 0, times[next - 1] > reference &- lookback, !isMissing(samples[next - 1]) {
-                            value = aspect == .value ? samples[next - 1] : seconds(series, next - 1, aspect)
+                            value = aspect == .value ? samples[next - 1] : number(series, next - 1, aspect)
                         }
                         values[step] = value
                     }
@@ -68,7 +111,8 @@ extension Evaluator {
         }
     }
 
-    private func seconds(_ series: SeriesSamples, _ row: Int, _ aspect: SampleAspect) -> Double {
+    private func number(_ series: SeriesSamples, _ row: Int, _ aspect: SampleAspect) -> Double {
+        if aspect == .presence { return 1 }
         let isStart = aspect == .start
         let millis = !isStart ? series.timesMillis[row] : row < series.startsMillis.count ? series.startsMillis[row] : 0
         return Double(millis) / 1000
@@ -91,7 +135,7 @@ extension Evaluator {
             if numberTime > pointTime {
                 let value = series.values[nextNumber - 1]
                 if isMissing(value) { continue }
-                column.values[step] = aspect == .value ? value : seconds(series, nextNumber - 1, aspect)
+                column.values[step] = aspect == .value ? value : number(series, nextNumber - 1, aspect)
             } else {
                 let point = points[nextPoint - 1]
                 if isMissing(point.histogram.sum) { continue }
@@ -99,6 +143,7 @@ extension Evaluator {
                 case .value: column[step] = .histogram(point.histogram)
                 case .time: column.values[step] = Double(point.timeMillis) / 1000
                 case .start: column.values[step] = Double(point.startMillis) / 1000
+                case .presence: column.values[step] = 1
                 case .numberTime: throw ObsError(.unprocessable, "this should be an info metric, with float samples: \(series.labels)")
                 }
             }

@@ -18,10 +18,11 @@ final class Evaluator {
     var queryEndMillis: Int64
     let queryStepMillis: Int64
     let isRange: Bool
+    let workers: ScanWorkers
     private var annotations = Annotations()
     private var chargedBytes = 0
 
-    init(reader: any Reader, context: QueryContext, timeline: Timeline, lookbackMillis: Int64, options: PromQLOptions, isRange: Bool) {
+    init(reader: any Reader, context: QueryContext, timeline: Timeline, lookbackMillis: Int64, options: PromQLOptions, isRange: Bool, workers: ScanWorkers) {
         self.reader = reader
         self.context = context
         self.lookbackMillis = lookbackMillis
@@ -30,6 +31,7 @@ final class Evaluator {
         queryEndMillis = timeline.last
         queryStepMillis = timeline.step
         self.isRange = isRange
+        self.workers = workers
     }
 
     // MARK: annotations and memory

@@ -165,19 +165,20 @@ private func interpolated(
 
 // MARK: instant vectors and raw samples
 
-extension Evaluator {
+extension SeriesEvaluation {
     /// The value of the line through a series' samples at each step; after its last sample that one's, for as long as the lookback.
-    func smoothedColumn(_ series: RangeSeries, _ references: Timeline, _ position: Position) throws(ObsError) -> StepSeries {
+    func smoothedColumn(_ series: RangeSeries, _ references: Timeline, _ position: Position) throws(ObsError) -> (StepSeries, Annotations) {
         var notes = WindowNotes(metric: series.labels["__name__"] ?? "", position: position)
         let frame = Frame(references: references, rangeMillis: 0, beforeMillis: lookbackMillis, afterMillis: lookbackMillis)
         let column = try slideMixed(series, frame, references, nil, nil, &notes) { window, _, _, notes throws(ObsError) in
             if window.isMixed { return refuseMix(&notes) }
             return window.histograms.isEmpty ? smoothedNumber(window) : smoothedHistogram(window, &notes)
         }
-        merge(notes.annotations)
-        return column
+        return (column, notes.annotations)
     }
+}
 
+extension Evaluator {
     /// The samples of an extended window as an answer: those within, with values at both edges.
     func extended(_ series: RangeSeries, _ frame: Frame, _ rangeExtension: RangeExtension) throws(ObsError) -> RangeSeries {
         guard series.histograms.isEmpty else { throw ObsError(.unprocessable, "\(rangeExtension.rawValue) modifier is not supported with histograms") }

@@ -133,21 +133,59 @@ extension Evaluator {
         let wantsCounter = function.name == "rate" || function.name == "increase"
         // Prometheus notes where its first argument stands, whichever that is.
         let position = call.arguments[0].unwrapped.position
-        try forEachSeries(range, timeline) { (frame, samples) throws(ObsError) in
-            var column: StepSeries
-            if extended == nil, samples.histograms.isEmpty, samples.startsMillis.isEmpty {
-                column = StepSeries(labels: samples.labels, values: try slide(samples, frame, timeline, first, second, function.body))
-            } else {
-                var notes = WindowNotes(metric: samples.labels["__name__"] ?? "", position: position)
-                defer { merge(notes.annotations) }
-                column = try slideMixed(samples, frame, timeline, first, second, &notes, extended ?? function.mixed)
-            }
+        func finish(_ column: StepSeries) throws(ObsError) {
             if column.isEmpty { return }
-            if wantsCounter, column.values.contains(where: { !isMissing($0) }) { noteIfNoCounter(samples.labels, position) }
+            if wantsCounter, column.values.contains(where: { !isMissing($0) }) { noteIfNoCounter(column.labels, position) }
             if function.name == "quantile_over_time", let first { noteInvalidRanks(first, column, position) }
-            column.dropsName = samples.dropsName
             try body(function.keepsName ? column : nameless(column.labels, column.values, column.histograms))
         }
+        if let summary = function.summary, timeline.count == 1, extended == nil, !(function.looksAtStarts && options.usesStartTimestamps),
+            case .range(let node) = range.unwrapped
+        {
+            return try forEachSummedUp(node, timeline, function, summary, position, finish)
+        }
+        let evaluation = evaluation
+        try forEachSeries(
+            range, timeline,
+            { frame, samples throws(ObsError) in try evaluation.windowed(samples, frame, timeline, function, extended, first, second, position) },
+            { (result) throws(ObsError) in
+                merge(result.annotations)
+                try finish(result.column)
+            })
+    }
+
+    /// One window that is all of what is read: the store knows what its samples come to, mostly without reading them.
+    private func forEachSummedUp(
+        _ node: RangeSelector, _ timeline: Timeline, _ function: RangeFunction, _ summary: RangeSummary, _ position: Position,
+        _ body: (StepSeries) throws(ObsError) -> Void
+    ) throws(ObsError) {
+        guard let (frame, read) = try frame(node, timeline) else { return }
+        let set = try reader.series(node.selector.matchers, range: read, context: context)
+        let edges = WindowEdges(start: frame.references.start &- frame.rangeMillis, end: frame.references.start)
+        while let series = try set.nextSummary(summary.parts) {
+            try context.check()
+            if series.whole == nil, !hasOverflow(series.samples) {
+                if series.samples.count > 0 { try body(StepSeries(labels: series.labels, values: [summary.body(series.samples, edges)])) }
+                continue
+            }
+            var whole = series.whole
+            if whole == nil { whole = try wholeSeries(series.labels, read) }
+            guard let whole else { continue }
+            let samples = try evaluation.rangeSeries(whole, node.selector)
+            if samples.isEmpty { continue }
+            let result = try evaluation.windowed(samples, frame, timeline, function, nil, nil, nil, position)
+            merge(result.annotations)
+            try body(result.column)
+        }
+    }
+
+    /// A sum past what a double holds, of samples that are not: their mean is to be had all the same, but not from it.
+    private func hasOverflow(_ samples: SampleSummary) -> Bool { samples.sum.isInfinite && samples.smallest.isFinite && samples.greatest.isFinite }
+
+    private func wholeSeries(_ labels: Labels, _ range: ClosedRange<Int64>) throws(ObsError) -> SeriesSamples? {
+        let set = try reader.series(labels.pairs.map { LabelMatcher(equal: $0.name, $0.value) }, range: range, context: context)
+        while let series = try set.next() { if series.labels == labels { return series } }
+        return nil
     }
 
     /// What computes the function of an `anchored` or `smoothed` range vector; nil for others.
@@ -161,9 +199,12 @@ extension Evaluator {
 
     /// Each series of an instant vector, without holding them all where that can be: for a selector, and a window function over a selector
     /// of one metric (of several, series could become equal once their names are gone, and someone has to notice).
-    func forEachColumn(_ expression: Expression, _ timeline: Timeline, _ body: (StepSeries) throws(ObsError) -> Void) throws(ObsError) {
+    /// - Parameter aspect: `.presence` where the values do not matter.
+    func forEachColumn(
+        _ expression: Expression, _ timeline: Timeline, _ aspect: SampleAspect, _ body: (StepSeries) throws(ObsError) -> Void
+    ) throws(ObsError) {
         switch expression.unwrapped {
-        case .selector(let selector) where selector.at == nil: return try forEachSelected(selector, timeline, .value, body)
+        case .selector(let selector) where selector.at == nil: return try forEachSelected(selector, timeline, aspect, body)
         case .call(let call):
             guard case .window(let function) = call.function.body, let range = call.arguments.first(where: { $0.type == .matrix }),
                 case .range(let node) = range.unwrapped, node.selector.name != nil, node.selector.at == nil
@@ -189,4 +230,23 @@ extension Evaluator {
     }
 
     func timesInSeconds(_ timeline: Timeline) -> [Double] { (0..<timeline.count).map { Double(timeline[$0]) / 1000 } }
+}
+
+extension SeriesEvaluation {
+    /// The column of a function over the windows of a series.
+    func windowed(
+        _ samples: RangeSeries, _ frame: Frame, _ timeline: Timeline, _ function: RangeFunction, _ extended: MixedWindowFunction?, _ first: [Double]?,
+        _ second: [Double]?, _ position: Position
+    ) throws(ObsError) -> (column: StepSeries, annotations: Annotations) {
+        var notes = WindowNotes(metric: "", position: position)
+        var column: StepSeries
+        if extended == nil, samples.histograms.isEmpty, samples.startsMillis.isEmpty {
+            column = StepSeries(labels: samples.labels, values: try slide(samples, frame, timeline, first, second, function.body))
+        } else {
+            notes = WindowNotes(metric: samples.labels["__name__"] ?? "", position: position)
+            column = try slideMixed(samples, frame, timeline, first, second, &notes, extended ?? function.mixed)
+        }
+        column.dropsName = samples.dropsName
+        return (column, notes.annotations)
+    }
 }

@@ -1,6 +1,7 @@
 // Functions of a window of samples: one pure function each, `missing` when a window has no answer.
 internal import Glibc
 internal import ObsCore
+internal import ObsStore
 
 /// Prometheus' extrapolation: the change seen within the window is scaled to the whole window, unless the series seems to begin
 /// or end in it; then by half an average interval past its samples. A counter is never extrapolated below zero.
@@ -18,7 +19,7 @@ private func extrapolated(_ window: Window, isCounter: Bool, isRate: Bool) -> Do
         }
     }
     let scale = Extrapolation(first: window.times[0], last: window.times[count - 1], count: count)
-    return change * scale.factor(window, isRate: isRate, counter: isCounter ? (first, change) : nil)
+    return change * scale.factor(window.edges, isRate: isRate, counter: isCounter ? (first, change) : nil)
 }
 
 /// Where the samples of a window lie.
@@ -32,9 +33,9 @@ struct Extrapolation {
     /// By how much the change from first to last sample is to be multiplied.
     /// - Parameter counter: of a counter its first value and the change.
     @inline(__always)
-    func factor(_ window: Window, isRate: Bool, counter: (first: Double, change: Double)?) -> Double {
-        var toStart = Double(first - window.start) / 1000
-        var toEnd = Double(window.end - last) / 1000
+    func factor(_ edges: WindowEdges, isRate: Bool, counter: (first: Double, change: Double)?) -> Double {
+        var toStart = Double(first - edges.start) / 1000
+        var toEnd = Double(edges.end - last) / 1000
         var sampled = Double(last - first) / 1000
         let average = count > 1 ? sampled / Double(count - 1) : 0
         let threshold = average * 1.1
@@ -47,7 +48,7 @@ struct Extrapolation {
         }
         if toEnd >= threshold { toEnd = average / 2 }
         let factor = sampled == 0 ? 1 : (sampled + toStart + toEnd) / sampled
-        return isRate ? factor / window.rangeSeconds : factor
+        return isRate ? factor / edges.rangeSeconds : factor
     }
 }
 
@@ -144,6 +145,17 @@ private func medianDeviation(_ window: Window) -> Double {
     return quantileOf(&values, 0.5)
 }
 
+/// What a function computes from what the samples of a window come to, at least one; `missing` for nothing.
+struct RangeSummary: Sendable {
+    let parts: SummaryParts
+    let body: @Sendable (SampleSummary, WindowEdges) -> Double
+
+    init(_ parts: SummaryParts, _ body: @escaping @Sendable (SampleSummary, WindowEdges) -> Double) {
+        self.parts = parts
+        self.body = body
+    }
+}
+
 /// A function of a window.
 struct RangeFunction: Sendable {
     let name: String
@@ -155,12 +167,16 @@ struct RangeFunction: Sendable {
     /// For `anchored` and `smoothed` windows; nil where such have no meaning.
     let anchored: MixedWindowFunction?
     let smoothed: MixedWindowFunction?
+    /// For windows without histograms of which only a summary is known.
+    let summary: RangeSummary?
+    /// Whether start timestamps matter.
+    var looksAtStarts: Bool { ["rate", "increase", "irate", "resets"].contains(name) }
 
     /// - Parameters:
     ///   - mixed: for windows with histograms; without it those are left out, and that is told.
     init(
         _ name: String, parameters: Int = 0, keepsName: Bool = false, mixed: MixedWindowFunction? = nil, anchored: MixedWindowFunction? = nil,
-        smoothed: MixedWindowFunction? = nil, body: @escaping WindowFunction
+        smoothed: MixedWindowFunction? = nil, summary: RangeSummary? = nil, body: @escaping WindowFunction
     ) {
         self.name = name
         self.parameters = parameters
@@ -169,7 +185,15 @@ struct RangeFunction: Sendable {
         self.mixed = mixed ?? ignoringHistograms(body)
         self.anchored = anchored
         self.smoothed = smoothed
+        self.summary = summary
     }
+}
+
+private func extrapolated(_ samples: SampleSummary, _ edges: WindowEdges, isCounter: Bool, isRate: Bool) -> Double {
+    guard samples.count > 1 else { return missing }
+    let change = samples.last - samples.first + (isCounter ? samples.resetDrop : 0)
+    let scale = Extrapolation(first: samples.firstMillis, last: samples.lastMillis, count: samples.count)
+    return change * scale.factor(edges, isRate: isRate, counter: isCounter ? (samples.first, change) : nil)
 }
 
 private func ignoringHistograms(_ body: @escaping WindowFunction) -> MixedWindowFunction {
@@ -186,6 +210,7 @@ private func rate(_ name: String, isCounter: Bool, isRate: Bool) -> RangeFunctio
         name, mixed: { window, _, _, notes throws(ObsError) in extrapolatedMixed(window, &notes, isCounter: isCounter, isRate: isRate) },
         anchored: { window, _, _, notes throws(ObsError) in changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .anchored) },
         smoothed: { window, _, _, notes throws(ObsError) in changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .smoothed) },
+        summary: RangeSummary(isCounter ? .all : .values) { extrapolated($0, $1, isCounter: isCounter, isRate: isRate) },
         body: { window, _, _ throws(ObsError) in extrapolated(window, isCounter: isCounter, isRate: isRate) })
 }
 
@@ -208,28 +233,41 @@ let rangeFunctions: [RangeFunction] = [
     transitions("resets", .reset) { $1 < $0 }, transitions("changes", .change) { $0 != $1 && !($0.isNaN && $1.isNaN) },
     RangeFunction(
         "avg_over_time", mixed: { window, _, _, notes throws(ObsError) in meanOverTime(window, &notes) },
+        summary: RangeSummary(.values) { samples, _ in samples.total / Double(samples.count) },
         body: { window, _, _ throws(ObsError) in mean(window.values) }),
     RangeFunction(
         "sum_over_time", mixed: { window, _, _, notes throws(ObsError) in sumOverTime(window, &notes) },
+        summary: RangeSummary(.values) { samples, _ in samples.total },
         body: { window, _, _ throws(ObsError) in sum(window.values) }),
     RangeFunction(
         "count_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(window.count + window.histograms.count)) },
+        summary: RangeSummary([]) { samples, _ in Double(samples.count) },
         body: { window, _, _ throws(ObsError) in Double(window.count) }),
-    RangeFunction("present_over_time", mixed: { _, _, _, _ throws(ObsError) in .number(1) }, body: { _, _, _ throws(ObsError) in 1 }),
+    RangeFunction(
+        "present_over_time", mixed: { _, _, _, _ throws(ObsError) in .number(1) }, summary: RangeSummary([]) { _, _ in 1 },
+        body: { _, _, _ throws(ObsError) in 1 }),
     RangeFunction(
         "last_over_time", keepsName: true, mixed: { window, _, _, _ throws(ObsError) in lastOf(window).value },
+        summary: RangeSummary(.values) { samples, _ in samples.last },
         body: { window, _, _ throws(ObsError) in window.values[window.count - 1] }),
     RangeFunction(
         "first_over_time", keepsName: true, mixed: { window, _, _, _ throws(ObsError) in firstOf(window).value },
+        summary: RangeSummary(.values) { samples, _ in samples.first },
         body: { window, _, _ throws(ObsError) in window.values[0] }),
     RangeFunction(
         "ts_of_first_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(firstOf(window).timeMillis) / 1000) },
+        summary: RangeSummary([]) { samples, _ in Double(samples.firstMillis) / 1000 },
         body: { window, _, _ throws(ObsError) in Double(window.times[0]) / 1000 }),
     RangeFunction(
         "ts_of_last_over_time", mixed: { window, _, _, _ throws(ObsError) in .number(Double(lastOf(window).timeMillis) / 1000) },
+        summary: RangeSummary([]) { samples, _ in Double(samples.lastMillis) / 1000 },
         body: { window, _, _ throws(ObsError) in Double(window.times[window.count - 1]) / 1000 }),
-    RangeFunction("min_over_time") { window, _, _ throws(ObsError) in window.values[extreme(window, <)] },
-    RangeFunction("max_over_time") { window, _, _ throws(ObsError) in window.values[extreme(window, >)] },
+    RangeFunction(
+        "min_over_time", summary: RangeSummary(.values) { samples, _ in samples.smallest },
+        body: { window, _, _ throws(ObsError) in window.values[extreme(window, <)] }),
+    RangeFunction(
+        "max_over_time", summary: RangeSummary(.values) { samples, _ in samples.greatest },
+        body: { window, _, _ throws(ObsError) in window.values[extreme(window, >)] }),
     RangeFunction("ts_of_min_over_time") { window, _, _ throws(ObsError) in Double(window.times[extreme(window, <=)]) / 1000 },
     RangeFunction("ts_of_max_over_time") { window, _, _ throws(ObsError) in Double(window.times[extreme(window, >=)]) / 1000 },
     RangeFunction("stdvar_over_time") { window, _, _ throws(ObsError) in variance(window) },

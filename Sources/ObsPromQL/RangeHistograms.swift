@@ -105,7 +105,7 @@ private func extrapolatedNumbers(_ window: Window, _ notes: inout WindowNotes, i
     var scale = Extrapolation(first: times[0], last: times[times.count - 1], count: times.count)
     if isCounter { scale.zeroMillis = sampleStart(window, 0).startWithin(window) }
     if scale.zeroMillis != nil { change += first } else if values.count < 2 { return .nothing }
-    return .number(change * scale.factor(window, isRate: isRate, counter: isCounter ? (first, change) : nil))
+    return .number(change * scale.factor(window.edges, isRate: isRate, counter: isCounter ? (first, change) : nil))
 }
 
 private func extrapolatedHistograms(_ window: Window, _ notes: inout WindowNotes, isCounter: Bool, isRate: Bool) -> StepValue {
@@ -123,7 +123,7 @@ private func extrapolatedHistograms(_ window: Window, _ notes: inout WindowNotes
     }
     guard var change else { return .nothing }
     let counter = isCounter ? (first.histogram.count, change.count) : nil
-    change.multiply(by: scale.factor(window, isRate: isRate, counter: counter))
+    change.multiply(by: scale.factor(window.edges, isRate: isRate, counter: counter))
     return .histogram(change)
 }
 

@@ -5,7 +5,7 @@
 internal import ObsCore
 
 /// The instants an expression is evaluated at, milliseconds: `start`, `start + step`, … A step of 0 repeats one instant.
-struct Timeline {
+struct Timeline: Sendable {
     var start: Int64
     var step: Int64
     var count: Int
@@ -18,7 +18,7 @@ struct Timeline {
 let missing = Double(bitPattern: 0x7ff0_0000_0000_0002)
 @inline(__always) func isMissing(_ value: Double) -> Bool { value.bitPattern == 0x7ff0_0000_0000_0002 }
 
-struct StepSeries {
+struct StepSeries: Sendable {
     var labels: Labels
     /// One value a step, or `missing`.
     var values: [Double]
@@ -52,14 +52,14 @@ struct StepSeries {
 }
 
 /// What a series has at a step.
-enum StepValue {
+enum StepValue: Sendable {
     case nothing
     case number(Double)
     case histogram(FloatHistogram)
 }
 
 /// The histograms of a series, one a step, or none.
-struct HistogramSteps {
+struct HistogramSteps: Sendable {
     private var steps: [FloatHistogram?]
 
     init(count: Int) { steps = [FloatHistogram?](repeating: nil, count: count) }

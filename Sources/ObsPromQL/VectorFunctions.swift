@@ -146,11 +146,16 @@ private let absent: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Va
 
 private let absentOverTime: @Sendable (Evaluator, Call, Timeline) throws(ObsError) -> Value = { (evaluator, call, timeline) throws(ObsError) in
     var column = [Double](repeating: 1, count: timeline.count)
-    try evaluator.forEachSeries(call.arguments[0], timeline) { (frame, samples) throws(ObsError) in
-        var notes = WindowNotes(metric: "", position: call.position)
-        let present = try evaluator.slideMixed(samples, frame, timeline, nil, nil, &notes) { _, _, _, _ throws(ObsError) in .number(1) }
-        for step in 0..<timeline.count where !isMissing(present.values[step]) { column[step] = missing }
-    }
+    let evaluation = evaluator.evaluation
+    try evaluator.forEachSeries(
+        call.arguments[0], timeline,
+        { frame, samples throws(ObsError) in
+            var notes = WindowNotes(metric: "", position: call.position)
+            return try evaluation.slideMixed(samples, frame, timeline, nil, nil, &notes) { _, _, _, _ throws(ObsError) in .number(1) }
+        },
+        { (present) throws(ObsError) in
+            for step in 0..<timeline.count where !isMissing(present.values[step]) { column[step] = missing }
+        })
     return .vector(StepMatrix(series: [StepSeries(labels: labelsOfAbsent(call.arguments[0]), values: column)]))
 }
 

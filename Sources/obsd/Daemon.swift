@@ -48,7 +48,8 @@ final class Daemon: Sendable {
             clock: clock, userAgent: "obsd/\(Obsd.build.version)")
         let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock, forwarding: forwarding)
         let sink = SampleSink(pipeline: pipeline)
-        let promQL = PromQLEngine(reader: engine, options: configuration.flags.isOn("promql-experimental") ? .experimental : PromQLOptions())
+        let promQL = PromQLEngine(
+            reader: engine, options: configuration.flags.isOn("promql-experimental") ? .experimental : PromQLOptions(), threads: ScanWorkers.threadsDefault)
         operations = WorkerPool(name: "operation", threads: 1, queueMax: 16)
         queries = WorkerPool(name: "query", threads: limits.queryConcurrency, queueMax: limits.queryQueueMax)
         scrapes = ScrapeManager(sink: sink, clock: clock, userAgent: "obsd/\(Obsd.build.version)", memory: limits.memory.ingest)

@@ -16,11 +16,12 @@ final class PromQLTestRunner {
         var value: PromQLTestFile.Value
     }
 
-    init(removesNamesLate: Bool = false) {
+    /// - Parameter threads: that help each query.
+    init(removesNamesLate: Bool = false, threads: Int = 0) {
         var options = PromQLOptions.experimental
         options.hasTypeAndUnitLabels = false
         options.removesNamesLate = removesNamesLate
-        engine = PromQLEngine(reader: store, options: options)
+        engine = PromQLEngine(reader: store, options: options, threads: threads)
     }
 
     // MARK: samples

@@ -112,4 +112,100 @@ final class EngineTests: XCTestCase {
             if case .vector(let samples) = value, !query.hasPrefix("absent") { XCTAssertEqual(samples.count, 0, query) }
         }
     }
+
+    /// A store of many series, numbers and histograms among them.
+    private func manySeries() throws -> InMemoryStore {
+        let store = InMemoryStore()
+        var random = SplitMix(state: 3)
+        var batch = MetricBatch()
+        for series in 0..<400 {
+            let labels = Labels([("__name__", series % 9 == 0 ? "h" : "c_total"), ("i", "\(series)"), ("g", "\(series % 5)")])
+            var total = 0.0
+            for row in 0..<90 where Int.random(in: 0..<10, using: &random) > 0 {
+                total = Int.random(in: 0..<40, using: &random) == 0 ? 0 : total + Double.random(in: 0...9, using: &random)
+                let time = Int64(row) * 15_000 + Int64.random(in: 0..<1000, using: &random)
+                if series % 9 == 0 {
+                    var histogram = HistogramColumns()
+                    histogram.append(
+                        FloatHistogram(count: total, sum: total, positive: BucketCounts(indices: [0, Int32(series % 7) + 1], counts: [total / 2, total / 2])),
+                        timeMillis: time)
+                    batch.append(labels, histogram, row: 0)
+                } else {
+                    batch.append(labels, timeMillis: time, value: row == 40 ? SpecialValue.stale : total)
+                }
+            }
+        }
+        _ = try store.appendAndWait(batch, origin: WriteOrigin(tenant: .default, receivedAtNanos: 0))
+        return store
+    }
+
+    func testThreadsChangeNothing() throws {
+        let store = try manySeries()
+        let alone = PromQLEngine(reader: store)
+        let helped = PromQLEngine(reader: store, threads: 3)
+        for query in [
+            "sum by (g) (rate(c_total[5m]))", "c_total", "topk(3, increase(c_total[10m]))", "sum by (g) (rate(h[5m]))",
+            "histogram_quantile(0.9, sum(rate(h[2m])))",
+            "max_over_time(sum by (g) (c_total)[3m:30s])", "quantile_over_time(0.5, c_total[4m])", "count(c_total) + count(h)", "avg(h) * 2",
+            "sum(delta(h[5m]))",
+        ] {
+            func answer(_ engine: PromQLEngine) throws -> String {
+                let result = try engine.range(query, startMillis: 60_000, endMillis: 1_200_000, stepMillis: 20_000, context: context())
+                guard case .matrix(let series) = result.value else { return "no matrix" }
+                return "\(series) \(result.warnings) \(result.infos)"
+            }
+            XCTAssertEqual(try answer(alone), try answer(helped), query)
+        }
+    }
+
+    /// One step at the end of what is read is answered from summaries, a second step from samples.
+    func testSummariesEqualSamples() throws {
+        let engine = PromQLEngine(reader: try manySeries())
+        for function in [
+            "count_over_time", "sum_over_time", "avg_over_time", "min_over_time", "max_over_time", "last_over_time", "first_over_time", "present_over_time",
+            "rate",
+            "increase", "delta", "ts_of_first_over_time", "ts_of_last_over_time",
+        ] {
+            let query = "\(function)({__name__=~\"c_total|h\", g=\"1\"}[10m])"
+            let at: Int64 = 1_000_000
+            guard case .vector(let once) = try engine.instant(query, atMillis: at, context: context()).value,
+                case .matrix(let twice) = try engine.range(query, startMillis: at, endMillis: at + 10, stepMillis: 10, context: context()).value
+            else { return XCTFail("wrong types") }
+            XCTAssertEqual(once.count, twice.count, query)
+            for (sample, series) in zip(once, twice) where sample.histogram == nil {
+                XCTAssertEqual(sample.labels, series.labels)
+                XCTAssertEqual(sample.value, series.values[0], accuracy: abs(sample.value) * 1e-12, query)
+            }
+        }
+        for query in ["c_total", "timestamp(c_total)", "count by (g) (c_total)", "count(h)", "group(c_total)"] {
+            for at: Int64 in [10_000, 600_000, 601_000, 1_200_000, 1_500_000] {
+                guard case .vector(let once) = try engine.instant(query, atMillis: at, context: context()).value,
+                    case .matrix(let twice) = try engine.range(query, startMillis: at, endMillis: at + 1, stepMillis: 1, context: context()).value
+                else { return XCTFail("wrong types") }
+                let first = twice.filter { $0.timesMillis.first == at }
+                XCTAssertEqual(once.map(\.value), first.map { $0.values[0] }, "\(query) at \(at)")
+            }
+        }
+    }
+
+    /// A sum past what a double holds has no mean, its samples have.
+    func testMeansOfGreatNumbers() throws {
+        let store = InMemoryStore()
+        var batch = MetricBatch()
+        for time: Int64 in [1000, 2000, 3000] { batch.append(Labels([("__name__", "great")]), timeMillis: time, value: 1.5e308) }
+        _ = try store.appendAndWait(batch, origin: WriteOrigin(tenant: .default, receivedAtNanos: 0))
+        guard
+            case .vector(let samples) = try PromQLEngine(reader: store).instant("avg_over_time(great[5s])", atMillis: 3000, context: context()).value
+        else { return XCTFail("no vector") }
+        XCTAssertEqual(samples.map(\.value), [1.5e308])
+    }
+
+    func testCancellationReachesTheHelpers() throws {
+        let context = context()
+        context.cancel()
+        XCTAssertThrowsError(
+            try PromQLEngine(reader: try manySeries(), threads: 2).range(
+                "rate(c_total[5m])", startMillis: 0, endMillis: 900_000, stepMillis: 1000, context: context)
+        ) { XCTAssertEqual(($0 as? ObsError)?.code, .cancelled) }
+    }
 }

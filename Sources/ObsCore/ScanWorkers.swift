@@ -1,22 +1,26 @@
 internal import Glibc
-internal import ObsCore
 
-/// Threads that help a query with its blocks. The query's own thread works too, so a query never waits for another's work to be done first; of a store whose
+/// Threads that help a query with its blocks or series. The query's own thread works too, so a query never waits for another's work to be done first; of a store whose
 /// schedule is its test's, nobody helps.
-final class ScanWorkers: Sendable {
+package final class ScanWorkers: Sendable {
     private let pool: WorkerPool?
     private let helpers: Int
 
     /// - Parameter threads: beside the query's own.
-    init(threads: Int) {
+    package init(threads: Int) {
         helpers = threads
         pool = threads > 0 ? WorkerPool(name: "scan", threads: threads, queueMax: 4096) : nil
     }
 
     /// One fewer than there are processors.
-    static var threadsDefault: Int { max(0, min(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 32) - 1) }
+    package static var threadsDefault: Int { max(0, min(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 32) - 1) }
 
-    func stop() { pool?.stop() }
+    /// Whether anybody helps.
+    package var helps: Bool { helpers > 0 }
+    /// Threads at work on one query, its own among them.
+    package var threadCount: Int { helpers + 1 }
+
+    package func stop() { pool?.stop() }
 
     private struct State {
         var next = 0
@@ -25,7 +29,7 @@ final class ScanWorkers: Sendable {
     }
 
     /// Calls `body` with 0..<count, on any thread and in any order; ends when all are done. The first error ends it early and is thrown.
-    func forEach(_ count: Int, _ body: @escaping @Sendable (Int) throws(ObsError) -> Void) throws(ObsError) {
+    package func forEach(_ count: Int, _ body: @escaping @Sendable (Int) throws(ObsError) -> Void) throws(ObsError) {
         let state = Monitor(State())
         @Sendable func work() {
             while let index = state.read({ Self.take(&$0, of: count) }) {
@@ -45,7 +49,7 @@ final class ScanWorkers: Sendable {
     }
 
     /// The results of `body` for 0..<count.
-    func map<R: Sendable>(_ count: Int, _ body: @escaping @Sendable (Int) throws(ObsError) -> R) throws(ObsError) -> [R] {
+    package func map<R: Sendable>(_ count: Int, _ body: @escaping @Sendable (Int) throws(ObsError) -> R) throws(ObsError) -> [R] {
         if count == 1 { return [try body(0)] }
         let results = Monitor([R?](repeating: nil, count: count))
         try forEach(count) { index throws(ObsError) in
