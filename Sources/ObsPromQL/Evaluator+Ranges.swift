@@ -139,27 +139,35 @@ extension Evaluator {
     /// A range vector as the answer of an instant query: its samples as stored.
     func rawSeries(_ expression: Expression, _ timeline: Timeline) throws(ObsError) -> [SeriesSamples] {
         var result: [SeriesSamples] = []
-        let rangeExtension: RangeExtension?
-        if case .range(let node) = expression.unwrapped { rangeExtension = node.selector.rangeExtension } else { rangeExtension = nil }
-        try forEachSeries(expression, timeline, { frame, series throws(ObsError) in (frame, series) }) { (found) throws(ObsError) in
-            var (frame, series) = found
-            if let rangeExtension { series = try extended(series, frame, rangeExtension) }
-            var kept = SeriesSamples(labels: series.dropsName ? LabelFilter.withoutName(series.labels) : series.labels, timesMillis: [], values: [])
-            let end = frame.references.last
-            let isOpen = rangeExtension == nil
-            func isInside(_ time: Int64) -> Bool { time <= end && (time > end &- frame.rangeMillis || (!isOpen && time == end &- frame.rangeMillis)) }
-            for (time, value) in zip(series.timesMillis, series.values) where isInside(time) {
-                kept.timesMillis.append(time)
-                kept.values.append(value)
-            }
-            var columns = HistogramColumns()
-            for point in series.histograms where isInside(point.timeMillis) { columns.append(point.histogram, timeMillis: point.timeMillis) }
-            if !columns.isEmpty { kept.histograms = columns }
-            // The store counts a series' samples only until the next one.
-            try context.charge(bytes: kept.timesMillis.count * 16 + columns.byteSize)
-            if !kept.timesMillis.isEmpty || !columns.isEmpty { result.append(kept) }
-        }
+        var rangeExtension: RangeExtension?
+        if case .range(let node) = expression.unwrapped { rangeExtension = node.selector.rangeExtension }
+        try forEachSeries(
+            expression, timeline, { frame, series throws(ObsError) in (frame, series) },
+            { (frame, series) throws(ObsError) in
+                let kept = try samples(of: series, within: frame, rangeExtension)
+                // The store counts a series' samples only until the next one.
+                try context.charge(bytes: kept.timesMillis.count * 16 + (kept.histograms?.byteSize ?? 0))
+                if !kept.timesMillis.isEmpty || kept.histograms != nil { result.append(kept) }
+            })
         return result.sorted { $0.labels < $1.labels }
+    }
+
+    private func samples(of series: RangeSeries, within frame: Frame, _ rangeExtension: RangeExtension?) throws(ObsError) -> SeriesSamples {
+        var series = series
+        if let rangeExtension { series = try extended(series, frame, rangeExtension) }
+        var kept = SeriesSamples(labels: series.dropsName ? LabelFilter.withoutName(series.labels) : series.labels, timesMillis: [], values: [])
+        let end = frame.references.last
+        let start = end &- frame.rangeMillis
+        // An extended window has a value at its left edge.
+        func isInside(_ time: Int64) -> Bool { time <= end && (time > start || (rangeExtension != nil && time == start)) }
+        for (time, value) in zip(series.timesMillis, series.values) where isInside(time) {
+            kept.timesMillis.append(time)
+            kept.values.append(value)
+        }
+        var columns = HistogramColumns()
+        for point in series.histograms where isInside(point.timeMillis) { columns.append(point.histogram, timeMillis: point.timeMillis) }
+        if !columns.isEmpty { kept.histograms = columns }
+        return kept
     }
 }
 
