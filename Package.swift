@@ -132,7 +132,7 @@ let package = Package(
         tests("ObsRegexTests", ["ObsCore", "ObsRegex"]),
         tests("ObsHashTests", ["ObsHash"]),
         tests("ObsYAMLTests", ["ObsCore", "ObsYAML"]),
-        tests("ObsWireTests", ["ObsCore", "ObsWire", "ObsCompress", "CProtobufs"]),
+        tests("ObsWireTests", ["ObsCore", "ObsWire", "ObsCompress", "ObsTestSupport", "CProtobufs"]),
         tests("ObsNetTests", ["ObsCore", "ObsNet"]),
         tests("ObsStoreTests", ["ObsCore", "ObsStore", "ObsRegex"]),
         tests("ObsEncodingTests", ["ObsCore", "ObsEncoding", "ObsTestSupport"]),

@@ -11,24 +11,26 @@ struct PrometheusAPI: Sendable {
     let services: Services
 
     func query(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        run(request, responder) { parameters, context throws(ObsError) in
-            let expression = try required("query", in: parameters)
-            let time = try parameters.prometheusTime("time") ?? services.clock.nowMillis()
+        stream(request, responder) { parameters, context, answer throws(ObsError) in
+            let limit = try limitParameter(parameters)
+            let time = try optionalTime("time", in: parameters) ?? services.clock.nowMillis()
+            let lookback = try lookback(parameters)
+            let expression = try expression(parameters)
+            let queuedNanos = context.elapsedNanos
             let result = try locating {
-                () throws(ObsError) in
-                try services.promQL.instant(expression, atMillis: time, lookbackMillis: try parameters.prometheusDuration("lookback_delta"), context: context)
+                () throws(ObsError) in try services.promQL.instant(expression, atMillis: time, lookbackMillis: lookback, context: context)
             }
-            return try answer(result, limit: parameters.count("limit"), context, withStatistics: parameters["stats"] != nil)
+            try write(result, limit, parameters, queuedNanos, context, answer)
         }
     }
 
     func queryRange(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        run(request, responder) { parameters, context throws(ObsError) in
-            let expression = try required("query", in: parameters)
+        stream(request, responder) { parameters, context, answer throws(ObsError) in
+            let limit = try limitParameter(parameters)
             guard let start = try parameters.prometheusTime("start") else { throw parameters.invalid("start", "cannot parse \"\" to a valid timestamp") }
             guard let end = try parameters.prometheusTime("end") else { throw parameters.invalid("end", "cannot parse \"\" to a valid timestamp") }
-            guard let step = try parameters.prometheusDuration("step") else { throw parameters.invalid("step", "cannot parse \"\" to a valid duration") }
             if end < start { throw parameters.invalid("end", "end timestamp must not be before start time") }
+            guard let step = try parameters.prometheusDuration("step") else { throw parameters.invalid("step", "cannot parse \"\" to a valid duration") }
             if step <= 0 {
                 throw parameters.invalid("step", "zero or negative query resolution step widths are not accepted. Try a positive integer")
             }
@@ -37,73 +39,75 @@ struct PrometheusAPI: Sendable {
                     .badInput,
                     "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")
             }
+            let lookback = try lookback(parameters)
+            let expression = try expression(parameters)
+            let queuedNanos = context.elapsedNanos
             let result = try locating {
                 () throws(ObsError) in
                 try services.promQL.range(
-                    expression, startMillis: start, endMillis: end, stepMillis: step, lookbackMillis: try parameters.prometheusDuration("lookback_delta"),
-                    context: context)
+                    expression, startMillis: start, endMillis: end, stepMillis: step, lookbackMillis: lookback, context: context)
             }
-            return try answer(result, limit: parameters.count("limit"), context, withStatistics: parameters["stats"] != nil)
+            try write(result, limit, parameters, queuedNanos, context, answer)
         }
     }
 
     func series(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        run(request, responder) { parameters, context throws(ObsError) in
-            let selectors = try selectors(parameters)
-            if selectors.isEmpty { throw ObsError(.badInput, "no match[] parameter provided") }
-            let sets = try services.reader.labelSets(.metrics, selectors, range: try range(parameters), limit: try limit(parameters), context: context)
-            return try list(sets, parameters, context, bytes: { $0.bytes.count * 2 + 16 }) { $0.labels($1) }
+        stream(request, responder) { parameters, context, answer throws(ObsError) in
+            if parameters.all("match[]").isEmpty { throw ObsError(.badInput, "no match[] parameter provided") }
+            let limit = try limitParameter(parameters)
+            guard let range = try range(parameters) else { return try list([Labels](), limit, answer) { $0.labels($1) } }
+            let selectors = try namedSelectors(parameters)
+            let sets = try services.reader.labelSets(.metrics, selectors, range: range, limit: past(limit), context: context)
+            try list(sets, limit, answer) { $0.labels($1) }
         }
     }
 
     func labels(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        run(request, responder) { parameters, context throws(ObsError) in
-            let names = try services.reader.labelNames(
-                .metrics, try selectors(parameters), range: try range(parameters), limit: try limit(parameters), context: context)
-            return try list(names, parameters, context, bytes: { $0.utf8.count + 4 }) { $0.string($1) }
+        stream(request, responder) { parameters, context, answer throws(ObsError) in
+            let limit = try limitParameter(parameters)
+            let range = try range(parameters)
+            let selectors = try selectors(parameters)
+            guard let range else { return try list([String](), limit, answer) { $0.string($1) } }
+            let names = try services.reader.labelNames(.metrics, selectors, range: range, limit: past(limit), context: context)
+            try list(names, limit, answer) { $0.string($1) }
         }
     }
 
     func labelValues(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        run(request, responder) { parameters, context throws(ObsError) in
+        stream(request, responder) { parameters, context, answer throws(ObsError) in
             let name = unescapedLabelName(request.pathParameters["name"] ?? "")
             if name.isEmpty { throw ObsError(.badInput, "invalid label name: \(quoted(name))") }
-            let values = try services.reader.labelValues(
-                .metrics, name, try selectors(parameters), range: try range(parameters), limit: try limit(parameters), context: context)
-            return try list(values, parameters, context, bytes: { $0.utf8.count + 4 }) { $0.string($1) }
+            let limit = try limitParameter(parameters)
+            let range = try range(parameters)
+            let selectors = try selectors(parameters)
+            guard let range else { return try list([String](), limit, answer) { $0.string($1) } }
+            let values = try services.reader.labelValues(.metrics, name, selectors, range: range, limit: past(limit), context: context)
+            try list(values, limit, answer) { $0.string($1) }
         }
     }
 
     func formatQuery(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         run(request, responder) { parameters, _ throws(ObsError) in
-            let text = try required("query", in: parameters)
-            let expression = try locating { () throws(ObsError) in try services.promQL.parse(text) }
-            return success { $0.string("\(expression)") }
+            let expression = try expression(parameters)
+            return .success { $0.string(expression.formatted) }
+        }
+    }
+
+    func parseQuery(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        run(request, responder) { parameters, _ throws(ObsError) in
+            let expression = try expression(parameters)
+            return .success { $0.expression(expression) }
         }
     }
 
     func queryExemplars(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         run(request, responder) { parameters, _ throws(ObsError) in
-            let text = try required("query", in: parameters)
-            _ = try locating { () throws(ObsError) in try services.promQL.parse(text) }
-            return success {
+            _ = try expression(parameters)
+            return .success {
                 $0.beginArray()
                 $0.endArray()
             }
         }
-    }
-
-    func buildInfo(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        responder.send(success { services.writeBuildInfo(&$0) })
-    }
-
-    func configuration(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        responder.send(
-            success {
-                $0.beginObject()
-                $0.member("yaml", services.lifecycle.configuration())
-                $0.endObject()
-            })
     }
 
     // MARK: Parts
@@ -111,9 +115,10 @@ struct PrometheusAPI: Sendable {
     func deleteSeries(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let parameters = request.parameters
         services.operate(responder, .prometheus) { () throws(ObsError) in
-            let selectors = try selectors(parameters)
+            let selectors = try namedSelectors(parameters)
             if selectors.isEmpty { throw ObsError(.badInput, "no match[] parameter provided") }
-            try services.store.delete(request.tenant, .metrics, selectors, range: try range(parameters))
+            guard let range = try range(parameters) else { throw parameters.invalid("end", "end timestamp must not be before start time") }
+            try services.store.delete(request.tenant, .metrics, selectors, range: range)
             return HTTPResponse(status: 204)
         }
     }
@@ -128,7 +133,7 @@ struct PrometheusAPI: Sendable {
     func snapshot(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         services.operate(responder, .prometheus) { () throws(ObsError) in
             let name = try services.store.snapshot()
-            return success { writer in
+            return .success { writer in
                 writer.beginObject()
                 writer.member("name", name)
                 writer.endObject()
@@ -148,10 +153,28 @@ struct PrometheusAPI: Sendable {
         }
     }
 
-    private func required(_ name: String, in parameters: Parameters) throws(ObsError) -> String {
+    /// The same for an answer that may be large.
+    private func stream(
+        _ request: HTTPRequest, _ responder: any HTTPResponder,
+        _ body: @escaping @Sendable (Parameters, QueryContext, AnswerStream) throws(ObsError) -> Void
+    ) {
+        let parameters = request.parameters
+        do throws(ObsError) {
+            let timeout = try parameters.prometheusDuration("timeout")
+            services.stream(request, responder, .prometheus, timeoutMillis: timeout) { context, answer throws(ObsError) in
+                try body(parameters, context, answer)
+            }
+        } catch {
+            responder.send(HTTPResponse(error, .prometheus))
+        }
+    }
+
+    private func expression(_ parameters: Parameters) throws(ObsError) -> Expression {
         // Prometheus' words for an empty expression.
-        guard let text = parameters[name], !text.isEmpty else { throw parameters.invalid(name, "unknown position: parse error: no expression found in input") }
-        return text
+        guard let text = parameters["query"], !text.isEmpty else {
+            throw parameters.invalid("query", "unknown position: parse error: no expression found in input")
+        }
+        return try locating { () throws(ObsError) in try services.promQL.parse(text) }
     }
 
     /// Prometheus prefixes what is wrong with an expression by the parameter it came in.
@@ -165,122 +188,96 @@ struct PrometheusAPI: Sendable {
     private func selectors(_ parameters: Parameters) throws(ObsError) -> [[LabelMatcher]] {
         var result: [[LabelMatcher]] = []
         for text in parameters.all("match[]") {
-            do throws(ObsError) {
-                result.append(try parseSelector(text))
-            } catch {
-                throw parameters.invalid("match[]", error.description)
+            do throws(ObsError) { result.append(try parseSelector(text)) } catch {
+                // What is wrong with an expression is to Prometheus something else here.
+                guard error.description.hasSuffix("vector selector must contain at least one non-empty matcher") else { throw error }
+                throw ObsError(.badInput, "match[] must contain at least one non-empty matcher")
             }
         }
         return result
     }
 
-    private func range(_ parameters: Parameters) throws(ObsError) -> ClosedRange<Int64> {
-        let start = try parameters.prometheusTime("start") ?? -9_000_000_000_000_000
-        let end = try parameters.prometheusTime("end") ?? 9_000_000_000_000_000
-        if end < start { throw parameters.invalid("end", "end timestamp must not be before start time") }
-        return start...end
+    /// The same where errors name their parameter.
+    private func namedSelectors(_ parameters: Parameters) throws(ObsError) -> [[LabelMatcher]] {
+        do throws(ObsError) { return try selectors(parameters) } catch { throw parameters.invalid("match[]", error.description) }
+    }
+
+    /// Nil when the end comes before the start: then there is nothing.
+    private func range(_ parameters: Parameters) throws(ObsError) -> ClosedRange<Int64>? {
+        let start = try optionalTime("start", in: parameters) ?? -9_000_000_000_000_000
+        let end = try optionalTime("end", in: parameters) ?? 9_000_000_000_000_000
+        return start <= end ? start...end : nil
+    }
+
+    /// A time that may be left out, for which Prometheus has a wording of its own.
+    private func optionalTime(_ name: String, in parameters: Parameters) throws(ObsError) -> Int64? {
+        do throws(ObsError) { return try parameters.prometheusTime(name) } catch {
+            throw parameters.invalid(name, "invalid time value for '\(name)': cannot parse \(quoted(parameters[name] ?? "")) to a valid timestamp")
+        }
+    }
+
+    private func lookback(_ parameters: Parameters) throws(ObsError) -> Int64? {
+        do throws(ObsError) { return try parameters.prometheusDuration("lookback_delta") } catch {
+            throw ObsError(
+                .badInput, "error parsing lookback delta duration: cannot parse \(quoted(parameters["lookback_delta"] ?? "")) to a valid duration")
+        }
+    }
+
+    /// 0: all.
+    private func limitParameter(_ parameters: Parameters) throws(ObsError) -> Int {
+        if let text = parameters["limit"], !text.isEmpty, Int(text) == nil {
+            throw parameters.invalid("limit", "strconv.Atoi: parsing \(quoted(text)): invalid syntax")
+        }
+        return try parameters.count("limit") ?? 0
     }
 
     /// How many items to ask the store for: one past what is answered, so that it shows whether there are more.
-    private func limit(_ parameters: Parameters) throws(ObsError) -> Int {
-        let limit = try parameters.count("limit") ?? 0
-        return limit > 0 && limit < .max ? limit + 1 : .max
-    }
+    private func past(_ limit: Int) -> Int { limit > 0 ? limit + 1 : .max }
 
-    /// - Parameter bytes: about what an item takes as text.
-    private func list<Item>(
-        _ items: [Item], _ parameters: Parameters, _ context: QueryContext, bytes: (Item) -> Int, _ write: (inout JSONWriter, Item) -> Void
-    ) throws(ObsError) -> HTTPResponse {
-        let limit = try parameters.count("limit") ?? 0
-        let truncated = limit > 0 && items.count > limit
-        try context.charge(bytes: items.reduce(0) { $0 + bytes($1) })
-        return success(warnings: truncated ? ["results truncated due to limit"] : []) { writer in
-            writer.beginArray()
-            for item in truncated ? items[..<limit] : items[...] { write(&writer, item) }
-            writer.endArray()
+    // MARK: Answers
+
+    private func list<Item>(_ items: [Item], _ limit: Int, _ answer: AnswerStream, _ write: (inout JSONWriter, Item) -> Void) throws(ObsError) {
+        let isTruncated = limit > 0 && items.count > limit
+        answer.beginSuccess()
+        answer.json.beginArray()
+        for item in isTruncated ? items[..<limit] : items[...] {
+            write(&answer.json, item)
+            try answer.flushIfLarge()
         }
+        answer.json.endArray()
+        try answer.endSuccess(warnings: isTruncated ? [Self.truncated] : [])
     }
 
-    private func answer(_ result: PromQLResult, limit: Int?, _ context: QueryContext, withStatistics: Bool) throws(ObsError) -> HTTPResponse {
+    private static let truncated = "results truncated due to limit"
+
+    private func write(
+        _ result: PromQLResult, _ limit: Int, _ parameters: Parameters, _ queuedNanos: Int64, _ context: QueryContext, _ answer: AnswerStream
+    ) throws(ObsError) {
         var warnings = result.warnings
         var value = result.value
-        if let limit, limit > 0 {
+        if limit > 0 {
             switch value {
             case .vector(let samples) where samples.count > limit:
                 value = .vector(Array(samples.prefix(limit)))
-                warnings.append("results truncated due to limit")
+                warnings.append(Self.truncated)
             case .matrix(let series) where series.count > limit:
                 value = .matrix(Array(series.prefix(limit)))
-                warnings.append("results truncated due to limit")
+                warnings.append(Self.truncated)
             default: break
             }
         }
-        try context.charge(bytes: textBytes(of: value))
-        return success(warnings: warnings, infos: result.infos) { writer in
-            writer.beginObject()
-            writePromQLValue(value, &writer)
-            if withStatistics {
-                writer.key("stats")
-                writer.beginObject()
-                writer.key("samples")
-                writer.beginObject()
-                writer.member("totalQueryableSamples", int: context.statistics.samples)
-                writer.member("peakSamples", int: context.statistics.samples)
-                writer.endObject()
-                writer.endObject()
-            }
-            writer.endObject()
+        let statistics = parameters["stats"] ?? ""
+        if !["", "true", "all"].contains(statistics) {
+            warnings.append(
+                "value \(quoted(statistics)) for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"")
         }
-    }
-
-    func success(warnings: [String] = [], infos: [String] = [], _ data: (inout JSONWriter) -> Void) -> HTTPResponse {
-        var writer = JSONWriter(reserving: 4096)
-        writer.beginObject()
-        writer.member("status", "success")
-        writer.key("data")
-        data(&writer)
-        for (name, texts) in [("warnings", warnings), ("infos", infos)] where !texts.isEmpty {
-            writer.key(name)
-            writer.strings(texts.prefix(10))
-        }
-        writer.endObject()
-        return .json(200, writer.bytes)
-    }
-}
-
-/// About how much memory a value takes as text, with the room its buffer grows by.
-private func textBytes(of value: PromQLValue) -> Int {
-    switch value {
-    case .scalar, .string: 0
-    case .vector(let samples): samples.reduce(0) { $0 + $1.labels.bytes.count * 2 + 128 + ($1.histogram?.bucketCount ?? 0) * 64 }
-    case .matrix(let series):
-        series.reduce(0) { $0 + $1.labels.bytes.count * 2 + $1.values.count * 64 + ($1.histograms.map { $0.buckets.count + $0.count * 2 } ?? 0) * 64 }
-    }
-}
-
-/// `"resultType":…,"result":…` of a value.
-func writePromQLValue(_ value: PromQLValue, _ writer: inout JSONWriter) {
-    switch value {
-    case .scalar(let time, let number):
-        writer.member("resultType", "scalar")
-        writer.key("result")
-        writer.point(time, formatSampleValue(number))
-    case .string(let time, let text):
-        writer.member("resultType", "string")
-        writer.key("result")
-        writer.point(time, text)
-    case .vector(let samples):
-        writer.member("resultType", "vector")
-        writer.key("result")
-        writer.beginArray()
-        for sample in samples { writer.sample(sample) }
-        writer.endArray()
-    case .matrix(let series):
-        writer.member("resultType", "matrix")
-        writer.key("result")
-        writer.beginArray()
-        for one in series { writer.series(one) }
-        writer.endArray()
+        let evaluatedNanos = context.elapsedNanos
+        answer.beginSuccess()
+        answer.json.beginObject()
+        try answer.value(value)
+        if !statistics.isEmpty { answer.json.statistics(context.statistics, queuedNanos: queuedNanos, evaluatedNanos: evaluatedNanos) }
+        answer.json.endObject()
+        try answer.endSuccess(warnings: warnings, infos: result.infos)
     }
 }
 
@@ -304,16 +301,4 @@ func unescapedLabelName(_ name: String) -> String {
         rest = rest[rest.index(after: end)...]
     }
     return String(result)
-}
-
-extension Services {
-    func writeBuildInfo(_ writer: inout JSONWriter) {
-        writer.beginObject()
-        // A recent Prometheus version, so that clients use today's API; ours follows it.
-        writer.member("version", "3.5.0+obs\(build.version)")
-        writer.member("revision", build.revision)
-        for name in ["branch", "buildUser", "buildDate"] { writer.member(name, "") }
-        writer.member("goVersion", "")
-        writer.endObject()
-    }
 }

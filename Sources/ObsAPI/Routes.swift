@@ -70,6 +70,7 @@ package struct Routes: Sendable {
     private var prometheus: [Route] {
         let api = PrometheusAPI(services: services)
         let state = RuntimeStateAPI(services: services)
+        let status = StatusAPI(services: services)
         return [
             Route(getOrPost, "/api/v1/query", .query, .prometheus, api.query),
             Route(getOrPost, "/api/v1/query_range", .query, .prometheus, api.queryRange),
@@ -78,13 +79,21 @@ package struct Routes: Sendable {
             Route(getOrPost, "/api/v1/labels", .query, .prometheus, api.labels),
             Route(get, "/api/v1/label/:name/values", .query, .prometheus, api.labelValues),
             Route(getOrPost, "/api/v1/format_query", .query, .prometheus, api.formatQuery),
+            Route(getOrPost, "/api/v1/parse_query", .query, .prometheus, api.parseQuery),
             Route(get, "/api/v1/metadata", .query, .prometheus, state.metadata),
-            Route(get, "/api/v1/status/buildinfo", .query, .prometheus, api.buildInfo),
-            Route(get, "/api/v1/status/config", .admin, .prometheus, api.configuration),
+            Route(get, "/api/v1/status/buildinfo", .query, .prometheus, status.buildInfo),
+            Route(get, "/api/v1/status/runtimeinfo", .query, .prometheus, status.runtimeInfo),
+            Route(get, "/api/v1/status/walreplay", .query, .prometheus, status.walReplay),
+            Route(get, "/api/v1/status/config", .admin, .prometheus, status.configuration),
+            Route(get, "/api/v1/status/flags", .admin, .prometheus, status.flags),
+            Route(post, "/api/v1/read", .query, .text, RemoteReadAPI(services: services).read),
+            Route(get, "/federate", .query, .text, FederationAPI(services: services).federate),
             Route(["POST", "PUT"], "/api/v1/admin/tsdb/delete_series", .admin, .prometheus, api.deleteSeries),
             Route(["POST", "PUT"], "/api/v1/admin/tsdb/snapshot", .admin, .prometheus, api.snapshot),
             Route(["POST", "PUT"], "/api/v1/admin/tsdb/clean_tombstones", .admin, .prometheus, api.cleanTombstones),
             Route(get, "/api/v1/targets", .query, .prometheus, state.targets),
+            Route(get, "/api/v1/targets/metadata", .query, .prometheus, state.targetMetadata),
+            Route(get, "/api/v1/alertmanagers", .query, .prometheus, state.alertmanagers),
             Route(get, "/api/v1/scrape_pools", .query, .prometheus, state.scrapePools),
             Route(get, "/api/v1/rules", .query, .prometheus, state.rules),
             Route(get, "/api/v1/alerts", .query, .prometheus, state.alerts),

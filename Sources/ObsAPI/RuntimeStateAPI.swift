@@ -1,6 +1,7 @@
 internal import ObsCore
 internal import ObsIngest
 internal import ObsNet
+internal import ObsPromQL
 internal import ObsRules
 internal import ObsStore
 internal import ObsWire
@@ -13,10 +14,11 @@ struct RuntimeStateAPI: Sendable {
         let parameters = request.parameters
         let status = services.scrapes.status()
         let pool = parameters["scrapePool"] ?? ""
-        let state = parameters["state"] ?? "any"
-        func shown(_ kind: String, _ name: String) -> Bool { (state == "any" || state == kind) && (pool.isEmpty || pool == name) }
+        let state = (parameters["state"] ?? "").lowercased()
+        func isShown(_ kind: String) -> Bool { state.isEmpty || state == "any" || state == kind }
+        func shown(_ kind: String, _ name: String) -> Bool { isShown(kind) && (pool.isEmpty || pool == name) }
         responder.send(
-            success { writer in
+            .success { writer in
                 writer.beginObject()
                 writer.key("activeTargets")
                 writer.beginArray()
@@ -33,9 +35,13 @@ struct RuntimeStateAPI: Sendable {
                 }
                 writer.endArray()
                 writer.key("droppedTargetCounts")
-                writer.beginObject()
-                for name in status.pools { writer.member(name, int: status.dropped.count { $0.pool == name }) }
-                writer.endObject()
+                if isShown("dropped") {
+                    writer.beginObject()
+                    for name in status.pools { writer.member(name, int: status.dropped.count { $0.pool == name }) }
+                    writer.endObject()
+                } else {
+                    writer.null()
+                }
                 writer.endObject()
             })
     }
@@ -43,10 +49,68 @@ struct RuntimeStateAPI: Sendable {
     func scrapePools(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let pools = services.scrapes.status().pools
         responder.send(
-            success { writer in
+            .success { writer in
                 writer.beginObject()
                 writer.key("scrapePools")
                 writer.strings(pools)
+                writer.endObject()
+            })
+    }
+
+    /// Metadata as each target last gave it.
+    func targetMetadata(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let parameters = request.parameters
+        do throws(ObsError) {
+            let limit = try number("limit", in: parameters)
+            var matchers: [LabelMatcher] = []
+            if let selector = parameters["match_target"], !selector.isEmpty {
+                do throws(ObsError) { matchers = try parseSelector(selector) } catch { throw parameters.invalid("match_target", error.description) }
+            }
+            let metric = parameters["metric"] ?? ""
+            let found = services.scrapes.metadata().filter { (metric.isEmpty || $0.family == metric) && matchers.match($0.target) }
+            responder.send(
+                .success { writer in
+                    writer.beginArray()
+                    for one in limit < 0 ? found[...] : found.prefix(limit) {
+                        writer.beginObject()
+                        writer.key("target")
+                        writer.labels(one.target)
+                        if metric.isEmpty { writer.member("metric", one.family) }
+                        writer.member("type", one.type.word)
+                        writer.member("help", one.help)
+                        writer.member("unit", one.unit)
+                        writer.endObject()
+                    }
+                    writer.endArray()
+                })
+        } catch {
+            responder.send(HTTPResponse(error, .prometheus))
+        }
+    }
+
+    /// Prometheus' word for a bad one.
+    private func number(_ name: String, in parameters: Parameters) throws(ObsError) -> Int {
+        guard let text = parameters[name], !text.isEmpty else { return -1 }
+        guard let value = Int(text) else { throw ObsError(.badInput, "\(name) must be a number") }
+        return value
+    }
+
+    func alertmanagers(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let urls = services.lifecycle.alertmanagers()
+        responder.send(
+            .success { writer in
+                writer.beginObject()
+                writer.key("activeAlertmanagers")
+                writer.beginArray()
+                for url in urls {
+                    writer.beginObject()
+                    writer.member("url", url)
+                    writer.endObject()
+                }
+                writer.endArray()
+                writer.key("droppedAlertmanagers")
+                writer.beginArray()
+                writer.endArray()
                 writer.endObject()
             })
     }
@@ -56,8 +120,8 @@ struct RuntimeStateAPI: Sendable {
         let parameters = request.parameters
         let wanted = parameters["metric"] ?? ""
         services.query(request, responder, .prometheus, timeoutMillis: nil) { context throws(ObsError) in
-            let limit = try parameters.int("limit") ?? -1
-            let limitPerFamily = try parameters.int("limit_per_metric") ?? -1
+            let limit = try number("limit", in: parameters)
+            let limitPerFamily = try number("limit_per_metric", in: parameters)
             var families: [String: [FamilyText]] = [:]
             func add(_ family: String, _ text: FamilyText) {
                 guard wanted.isEmpty || wanted == family, !families[family, default: []].contains(text) else { return }
@@ -68,7 +132,7 @@ struct RuntimeStateAPI: Sendable {
                 let text = FamilyText(type: entry.type, help: String(decoding: entry.help, as: UTF8.self), unit: String(decoding: entry.unit, as: UTF8.self))
                 add(String(decoding: name, as: UTF8.self), text)
             }
-            return success { writer in
+            return .success { writer in
                 writer.beginObject()
                 for (place, name) in families.keys.sorted().enumerated() where limit < 0 || place < limit {
                     writer.key(name)
@@ -89,37 +153,28 @@ struct RuntimeStateAPI: Sendable {
 
     func rules(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let parameters = request.parameters
-        let type = parameters["type"] ?? ""
-        guard ["", "alert", "record"].contains(type) else {
-            return responder.send(HTTPResponse(parameters.invalid("type", "not supported value \(quoted(type))"), .prometheus))
+        do throws(ObsError) {
+            let question = try RuleQuestion(parameters)
+            let (groups, nextToken) = try question.page(of: services.rules.status())
+            responder.send(
+                .success { writer in
+                    writer.beginObject()
+                    writer.key("groups")
+                    writer.beginArray()
+                    for group in groups { write(group, withAlerts: !question.excludesAlerts, &writer) }
+                    writer.endArray()
+                    if let nextToken { writer.member("groupNextToken", nextToken) }
+                    writer.endObject()
+                })
+        } catch {
+            responder.send(HTTPResponse(error, .prometheus))
         }
-        let names = Set(parameters.all("rule_name[]"))
-        let groupNames = Set(parameters.all("rule_group[]"))
-        let files = Set(parameters.all("file[]"))
-        let groups = services.rules.status().compactMap { group -> RuleGroupStatus? in
-            guard groupNames.isEmpty || groupNames.contains(group.definition.name), files.isEmpty || files.contains(group.definition.file) else { return nil }
-            var group = group
-            group.rules.removeAll { rule in
-                (type == "alert" && !rule.definition.isAlerting) || (type == "record" && rule.definition.isAlerting)
-                    || (!names.isEmpty && !names.contains(rule.definition.name))
-            }
-            return group.rules.isEmpty ? nil : group
-        }
-        responder.send(
-            success { writer in
-                writer.beginObject()
-                writer.key("groups")
-                writer.beginArray()
-                for group in groups { write(group, &writer) }
-                writer.endArray()
-                writer.endObject()
-            })
     }
 
     func alerts(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let alerts = services.rules.status().flatMap { $0.rules.flatMap(\.alerts.active) }
         responder.send(
-            success { writer in
+            .success { writer in
                 writer.beginObject()
                 writer.key("alerts")
                 writer.beginArray()
@@ -130,8 +185,6 @@ struct RuntimeStateAPI: Sendable {
     }
 
     // MARK: Parts
-
-    private func success(_ data: (inout JSONWriter) -> Void) -> HTTPResponse { PrometheusAPI(services: services).success(data) }
 
     private func write(_ target: TargetStatus, _ writer: inout JSONWriter) {
         writer.beginObject()
@@ -152,7 +205,7 @@ struct RuntimeStateAPI: Sendable {
         writer.endObject()
     }
 
-    private func write(_ group: RuleGroupStatus, _ writer: inout JSONWriter) {
+    private func write(_ group: RuleGroupStatus, withAlerts: Bool, _ writer: inout JSONWriter) {
         writer.beginObject()
         writer.member("name", group.definition.name)
         writer.member("file", group.definition.file)
@@ -164,12 +217,12 @@ struct RuntimeStateAPI: Sendable {
         writer.member("lastEvaluation", time(millis: group.lastEvaluationMillis))
         writer.key("rules")
         writer.beginArray()
-        for rule in group.rules { write(rule, &writer) }
+        for rule in group.rules { write(rule, withAlerts: withAlerts, &writer) }
         writer.endArray()
         writer.endObject()
     }
 
-    private func write(_ rule: RuleStatus, _ writer: inout JSONWriter) {
+    private func write(_ rule: RuleStatus, withAlerts: Bool, _ writer: inout JSONWriter) {
         writer.beginObject()
         if case .alerting(let holdMillis, let keepFiringMillis) = rule.definition.kind {
             writer.member("state", rule.alerts.state.rawValue)
@@ -180,12 +233,16 @@ struct RuntimeStateAPI: Sendable {
             writer.key("annotations")
             write(rule.definition.annotations, &writer)
             writer.key("alerts")
-            writer.beginArray()
-            for alert in rule.alerts.active { write(alert, &writer) }
-            writer.endArray()
+            if withAlerts {
+                writer.beginArray()
+                for alert in rule.alerts.active { write(alert, &writer) }
+                writer.endArray()
+            } else {
+                writer.null()
+            }
         }
         writer.member("name", rule.definition.name)
-        writer.member("query", rule.definition.expression)
+        writer.member("query", (try? parsePromQL(rule.definition.expression).description) ?? rule.definition.expression)
         writer.key("labels")
         write(rule.definition.labels, &writer)
         writer.member("health", rule.health.rawValue)

@@ -62,12 +62,41 @@ package struct Lifecycle: Sendable {
     package var reload: @Sendable () -> ObsError?
     /// The configuration as loaded, for `/api/v1/status/config`.
     package var configuration: @Sendable () -> String
+    /// What the process runs with, for `/api/v1/status/runtimeinfo` and `status/flags`.
+    package var runtime: @Sendable () -> RuntimeInfo
+    /// `external_labels` of the configuration, for who federates or reads remotely.
+    package var externalLabels: @Sendable () -> Labels
+    /// Where alerts are posted.
+    package var alertmanagers: @Sendable () -> [String]
 
-    package init(notReady: @escaping @Sendable () -> String?, reload: @escaping @Sendable () -> ObsError?, configuration: @escaping @Sendable () -> String) {
+    package init(
+        notReady: @escaping @Sendable () -> String?, reload: @escaping @Sendable () -> ObsError?, configuration: @escaping @Sendable () -> String,
+        runtime: @escaping @Sendable () -> RuntimeInfo = { RuntimeInfo() }, externalLabels: @escaping @Sendable () -> Labels = { .empty },
+        alertmanagers: @escaping @Sendable () -> [String] = { [] }
+    ) {
         self.notReady = notReady
         self.reload = reload
         self.configuration = configuration
+        self.runtime = runtime
+        self.externalLabels = externalLabels
+        self.alertmanagers = alertmanagers
     }
+}
+
+package struct RuntimeInfo: Sendable {
+    package var startedMillis: Int64 = 0
+    /// Whether the last reading of the configuration succeeded, and when it was.
+    package var isConfigurationCurrent = true
+    package var configuredMillis: Int64 = 0
+    /// As Prometheus spells it: `30d`, `30d or 2TiB`.
+    package var retention = ""
+    /// How long samples are kept, nil for ever.
+    package var retentionMillis: Int64?
+    package var memoryBytesMax = 0
+    /// Names without dashes, values as in force.
+    package var flags: [(name: String, value: String)] = []
+
+    package init() {}
 }
 
 package struct BuildInfo: Sendable {
@@ -94,10 +123,31 @@ extension Services {
                 responder.send(HTTPResponse(error, shape))
             }
         }
-        if !accepted {
-            responder.send(
-                HTTPResponse(ObsError(.overloaded, "too many queries wait (query.queue is \(limits.queryQueueMax)); try again", retryAfterSeconds: 1), shape))
+        if !accepted { refuseQuery(responder, shape) }
+    }
+
+    /// Runs a query whose answer leaves while it is made; `body` finishes it. An error after the first piece cuts the connection.
+    /// - Parameter compresses: gzip, where the client takes it.
+    func stream(
+        _ request: HTTPRequest, _ responder: any HTTPResponder, _ shape: ErrorShape, type: String = "application/json", compresses: Bool = true,
+        timeoutMillis: Int64? = nil, _ body: @escaping @Sendable (QueryContext, AnswerStream) throws(ObsError) -> Void
+    ) {
+        let context = QueryContext(tenant: request.tenant, limits: limits, timeoutMillis: timeoutMillis, clock: clock, clientGone: request.clientGone)
+        let accepted = queries.submit {
+            let answer = AnswerStream(request, responder, type: type, context: context, compresses: compresses)
+            do throws(ObsError) {
+                try context.check()
+                try body(context, answer)
+            } catch {
+                if !answer.isStarted { responder.send(HTTPResponse(error, shape)) }
+            }
         }
+        if !accepted { refuseQuery(responder, shape) }
+    }
+
+    private func refuseQuery(_ responder: any HTTPResponder, _ shape: ErrorShape) {
+        responder.send(
+            HTTPResponse(ObsError(.overloaded, "too many queries wait (query.queue is \(limits.queryQueueMax)); try again", retryAfterSeconds: 1), shape))
     }
 
     /// Does work on the store on the thread for it and answers with what it returns, or with its error in the given shape.

@@ -64,6 +64,9 @@ package final class PromQLEngine: Sendable {
     private let options: PromQLOptions
     private let workers: ScanWorkers
 
+    /// How far an instant selector looks back unless told otherwise.
+    package var lookbackMillis: Int64 { options.lookbackMillis }
+
     /// - Parameter threads: how many help a query beside the one that asks.
     package init(reader: any Reader, options: PromQLOptions = PromQLOptions(), threads: Int = 0) {
         self.reader = reader

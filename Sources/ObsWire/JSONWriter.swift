@@ -110,6 +110,34 @@ package struct JSONWriter {
         raw("\(millis < 0 && millis > -1000 ? "-" : "")\(millis / 1000)" + (rest == 0 ? "" : "." + padded(Int(rest), 3)))
     }
 
+    /// A sample value as a string, as Prometheus writes it.
+    package mutating func sampleValue(_ value: Double) {
+        // Most samples are whole numbers of few digits: their text takes no detour.
+        guard abs(value) < 1e15, let whole = Int64(exactly: value), whole != 0 || value.sign == .plus else { return string(formatSampleValue(value)) }
+        separate()
+        bytes.append(UInt8(ascii: "\""))
+        appendDigits(whole)
+        bytes.append(UInt8(ascii: "\""))
+        needsComma = true
+    }
+
+    private mutating func appendDigits(_ number: Int64) {
+        if number < 0 { bytes.append(UInt8(ascii: "-")) }
+        var rest = number.magnitude
+        let start = bytes.count
+        repeat {
+            bytes.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10))
+            rest /= 10
+        } while rest > 0
+        bytes[start...].reverse()
+    }
+
+    /// Hands over what is written so far, for answers that leave in pieces; the text goes on where it was.
+    package mutating func drain() -> [UInt8] {
+        defer { bytes = [] }
+        return bytes
+    }
+
     private mutating func quote(_ text: String) {
         var copy = text
         copy.withUTF8 { quote(UnsafeRawBufferPointer($0)) }

@@ -39,6 +39,9 @@ package struct ProtobufWriter {
 
     package mutating func string(_ field: UInt32, _ value: String) { bytes(field, value.utf8) }
 
+    /// Fields made elsewhere.
+    package mutating func append(_ fields: ProtobufWriter) { bytes.append(contentsOf: fields.bytes) }
+
     /// An embedded message, or a packed repeated field; what `body` appends becomes its content.
     package mutating func message<E: Error>(_ field: UInt32, _ body: (inout ProtobufWriter) throws(E) -> Void) throws(E) {
         tag(field, .length)

@@ -24,6 +24,9 @@ final class Daemon: Sendable {
     private let queries: WorkerPool
     private let operations: WorkerPool
     private let file: Mutex<FileConfiguration>
+    /// When the configuration in force was read, and whether the last try to read it succeeded.
+    private let configured = Mutex<(millis: Int64, isCurrent: Bool)>((0, true))
+    private let startedMillis: Int64
     /// Reloads one at a time, whoever asks.
     private let reloading = Mutex(())
     private let servers = Mutex<[HTTPServer]>([])
@@ -36,6 +39,9 @@ final class Daemon: Sendable {
         let started = clock.monotonicNanos()
         let limits = configuration.limits
         self.configuration = configuration
+        let now = clock.nowMillis()
+        startedMillis = now
+        configured.withLock { $0.millis = now }
         file = Mutex(configuration.file)
 
         engine = try StorageEngine.open(
@@ -128,7 +134,23 @@ final class Daemon: Sendable {
                 return "replaying the log: \(Int(progress.share * 100)) % done (\(parts.joined(separator: ", ")))"
             },
             reload: { [weak self] in self?.reload() },
-            configuration: { [weak self] in self?.file.withLock(\.text) ?? "" })
+            configuration: { [weak self] in self?.file.withLock(\.text) ?? "" },
+            runtime: { [weak self] in self?.runtimeInfo() ?? RuntimeInfo() },
+            externalLabels: { [weak self] in Labels(self?.file.withLock(\.prometheus.global.externalLabels) ?? []) },
+            alertmanagers: { [weak self] in self?.file.withLock { $0.alerting.alertmanagers.map(\.url) } ?? [] })
+    }
+
+    private func runtimeInfo() -> RuntimeInfo {
+        var info = RuntimeInfo()
+        info.startedMillis = startedMillis
+        (info.configuredMillis, info.isConfigurationCurrent) = configured.withLock { $0 }
+        info.retentionMillis = configuration.retentionMillis
+        info.memoryBytesMax = configuration.memory.ceilingBytes
+        info.flags = configuration.flags.inForce
+        let bytes = file.withLock { try? configuration.retention(of: $0).bytes }
+        let bounds = [configuration.retentionMillis.map { formatDuration(millis: $0) }, bytes.map { formatByteSize(Int($0)) }]
+        info.retention = bounds.compactMap { $0 }.joined(separator: " or ")
+        return info
     }
 
     private func listen(_ routes: Routes) throws(ObsError) {
@@ -157,9 +179,11 @@ final class Daemon: Sendable {
                 let file = try FileConfiguration(path: configuration.flags["config"])
                 try apply(file)
                 self.file.withLock { $0 = file }
+                configured.withLock { $0 = (SystemClock().nowMillis(), true) }
                 DiagnosticLog.info("configuration reloaded")
                 return nil
             } catch {
+                configured.withLock { $0.isCurrent = false }
                 DiagnosticLog.error("configuration not reloaded; the former one stays in force", [("error", error.description)])
                 return error
             }

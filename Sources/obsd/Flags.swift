@@ -115,7 +115,15 @@ struct Flags {
     /// Whether a switch is on.
     func isOn(_ name: String) -> Bool { values[name] == "true" }
 
-    /// Flags given by command line or environment, for `/api/v1/status/flags`.
+    /// Flags of the daemon as they are in force, for `/api/v1/status/flags`.
+    var inForce: [(name: String, value: String)] {
+        // The path of a webhook is often its secret.
+        Self.table.filter { $0.command == nil && $0.value != nil }.map {
+            ($0.name, $0.name == "alert-webhook" && isGiven($0.name) ? "<secret>" : self[$0.name])
+        }
+        .sorted { $0.name < $1.name }
+    }
+
     func int(_ name: String) throws(ObsError) -> Int {
         guard let value = Int(self[name]), value > 0 else { throw ObsError(.badInput, "flag --\(name): \(quoted(self[name])) is no positive whole number") }
         return value

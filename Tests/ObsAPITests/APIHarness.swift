@@ -19,10 +19,32 @@ final class CollectingResponder: HTTPResponder {
     private let answer = Monitor<HTTPResponse?>(nil)
 
     func send(_ response: HTTPResponse) { answer.update { if $0 == nil { $0 = response } } }
-    func stream(status: Int, headers: [(name: String, value: String)]) -> any HTTPStream { fatalError("no route streams") }
+    func stream(status: Int, headers: [(name: String, value: String)]) -> any HTTPStream {
+        CollectingStream(self, HTTPResponse(status: status, headers: headers + [("Transfer-Encoding", "chunked")]))
+    }
     func upgradeToWebSocket(opened: @escaping @Sendable (any WebSocket) -> Void) { send(HTTPResponse(status: 101)) }
 
     func wait() -> HTTPResponse { answer.wait(timeoutNanos: 60 * nanosPerSecond, until: { $0 }) ?? HTTPResponse(status: 0) }
+}
+
+/// Puts the pieces together; an answer that is not finished is cut.
+private final class CollectingStream: HTTPStream {
+    private let responder: CollectingResponder
+    private let response: Monitor<HTTPResponse>
+
+    init(_ responder: CollectingResponder, _ response: HTTPResponse) {
+        self.responder = responder
+        self.response = Monitor(response)
+    }
+
+    deinit { responder.send(HTTPResponse(status: 0)) }
+
+    func write(_ bytes: [UInt8]) -> Bool {
+        response.update { $0.body += bytes }
+        return true
+    }
+
+    func finish() { responder.send(response.read { $0 }) }
 }
 
 /// Keeps what was asked of it.
@@ -61,7 +83,15 @@ final class API {
     let routes: Routes
     private let router: Router
 
-    init(tokens: String? = nil, tenancy: Authenticator.Tenancy = .single, limits: Limits = Limits(), notReady: String? = nil) throws {
+    init(tokens: String? = nil, tenancy: Authenticator.Tenancy = .single, limits: Limits = Limits(), notReady: String? = nil, externalLabels: Labels = .empty)
+        throws
+    {
+        var runtime = RuntimeInfo()
+        runtime.startedMillis = 1_699_999_990_000
+        runtime.configuredMillis = 1_699_999_991_000
+        runtime.retention = "30d"
+        runtime.memoryBytesMax = 1024
+        runtime.flags = [("data", "/d"), ("retention", "30d")]
         let tails = TailHub(limits)
         let pipeline = IngestPipeline(appender: store, tails: tails, limits: limits, clock: clock)
         let promQL = PromQLEngine(reader: store, options: PromQLOptions())
@@ -73,7 +103,9 @@ final class API {
             rules: RuleManager(querier: PromQLQuerier(engine: promQL, limits: limits, clock: clock), sink: sink, clock: clock),
             scrapes: ScrapeManager(sink: sink, clock: clock), queries: WorkerPool(name: "query", threads: 2, queueMax: 16),
             operations: WorkerPool(name: "operation", threads: 1, queueMax: 16),
-            lifecycle: Lifecycle(notReady: { notReady }, reload: { ObsError(.badInput, "bad file", place: "obsd.yml:3") }, configuration: { "global: {}\n" }),
+            lifecycle: Lifecycle(
+                notReady: { notReady }, reload: { ObsError(.badInput, "bad file", place: "obsd.yml:3") }, configuration: { "global: {}\n" },
+                runtime: { [runtime] in runtime }, externalLabels: { externalLabels }, alertmanagers: { ["http://am:9093/api/v2/alerts"] }),
             build: BuildInfo(version: "1.2.3", revision: "abc"))
         routes = Routes(services)
         router = routes.main()

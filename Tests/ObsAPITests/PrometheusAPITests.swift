@@ -90,8 +90,16 @@ final class PrometheusAPITests: XCTestCase {
     }
 
     func testStatistics() throws {
-        let text = try filled().get("/api/v1/query?query=up&stats=true").text
-        XCTAssert(text.contains(#""stats":{"samples":{"totalQueryableSamples":"#), text)
+        let api = try filled()
+        let pattern =
+            #""stats":\{"timings":\{"evalTotalTime":[0-9.e-]+,"resultSortTime":0,"queryPreparationTime":0,"innerEvalTime":[0-9.e-]+,"execQueueTime":[0-9.e-]+,"execTotalTime":[0-9.e-]+\},"samples":\{"totalQueryableSamples":4,"samplesRead":4,"peakSamples":4\}\}\}\}$"#
+        for word in ["true", "all"] {
+            let text = api.get("/api/v1/query?query=up&stats=\(word)").text
+            XCTAssertNotNil(text.range(of: pattern, options: .regularExpression), text)
+        }
+        XCTAssertTrue(
+            api.get("/api/v1/query?query=up&stats=1").text.hasSuffix(
+                #""warnings":["value \"1\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""]}"#))
     }
 
     // MARK: Series and labels
@@ -164,7 +172,7 @@ final class PrometheusAPITests: XCTestCase {
         let api = try filled()
         func check(_ target: String, _ text: String, line: UInt = #line) { assertAnswer(api.get("/api/v1" + target), 400, bad(text), line: line) }
         check("/query", #"invalid parameter "query": unknown position: parse error: no expression found in input"#)
-        check("/query?query=1&time=x", #"invalid parameter "time": cannot parse "x" to a valid timestamp"#)
+        check("/query?query=1&time=x", #"invalid parameter "time": invalid time value for 'time': cannot parse "x" to a valid timestamp"#)
         check("/query?query=1&timeout=x", #"invalid parameter "timeout": cannot parse "x" to a valid duration"#)
         check("/query?query=1&limit=-1", #"invalid parameter "limit": limit must be non-negative"#)
         check("/query_range?query=1&end=2&step=1", #"invalid parameter "start": cannot parse "" to a valid timestamp"#)
@@ -181,14 +189,19 @@ final class PrometheusAPITests: XCTestCase {
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")
         XCTAssertEqual(api.get("/api/v1/query_range?query=1&start=0&end=11000&step=1").status, 200)
         check("/series", "no match[] parameter provided")
-        check("/series?match[]=%7B%7D", #"invalid parameter "match[]": 1:1: parse error: vector selector must contain at least one non-empty matcher"#)
-        check(
-            "/labels?match[]=%7Ba=~%22.*%22%7D", #"invalid parameter "match[]": 1:1: parse error: vector selector must contain at least one non-empty matcher"#)
-        check("/labels?start=2&end=1", #"invalid parameter "end": end timestamp must not be before start time"#)
+        check("/series?match[]=%7B%7D", #"invalid parameter "match[]": match[] must contain at least one non-empty matcher"#)
+        check("/labels?match[]=%7Ba=~%22.*%22%7D", "match[] must contain at least one non-empty matcher")
+        check("/label/job/values?end=x", #"invalid parameter "end": invalid time value for 'end': cannot parse "x" to a valid timestamp"#)
+        check("/query?query=1&limit=x", #"invalid parameter "limit": strconv.Atoi: parsing "x": invalid syntax"#)
+        check("/query?query=1&lookback_delta=x", #"error parsing lookback delta duration: cannot parse "x" to a valid duration"#)
         check("/rules?type=x", #"invalid parameter "type": not supported value "x""#)
-        check("/metadata?limit=x", #"invalid parameter "limit": cannot parse "x" as a whole number"#)
+        check("/metadata?limit=x", "limit must be a number")
         let broken = api.get("/api/v1/labels?match[]=up%7B").text
-        XCTAssert(broken.hasPrefix(#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"match[]\": 1:4: parse error: "#), broken)
+        XCTAssert(broken.hasPrefix(#"{"status":"error","errorType":"bad_data","error":"1:4: parse error: "#), broken)
+        // An end before the start is no mistake to Prometheus.
+        for target in ["/labels?start=2&end=1", "/label/job/values?start=2&end=1", "/series?match[]=up&start=2&end=1"] {
+            assertAnswer(api.get("/api/v1" + target), 200, #"{"status":"success","data":[]}"#)
+        }
     }
 
     func testBadExpressions() throws {

@@ -14,24 +14,24 @@ final class ResultJSONTests: XCTestCase {
     private let text =
         #"{"count":"9","sum":"3.5","buckets":[[1,"-8","-4","2.5"],[3,"-0.5","0.5","2"],[0,"1","2","3"],[0,"8","16","1.5"]]}"#
 
-    private func json(_ value: PromQLValue) -> String {
+    private func json(_ value: PromQLValue) throws -> String {
         var writer = JSONWriter(reserving: 64)
         writer.beginObject()
-        writePromQLValue(value, &writer)
+        try writer.value(value) { _ in }
         writer.endObject()
         return String(decoding: writer.bytes, as: UTF8.self)
     }
 
-    func testSamplesThatAreHistograms() {
+    func testSamplesThatAreHistograms() throws {
         let samples = [
             VectorSample(labels: labels, timeMillis: 1500, value: .nan, histogram: histogram), VectorSample(labels: .empty, timeMillis: 1500, value: 2),
         ]
         XCTAssertEqual(
-            json(.vector(samples)),
+            try json(.vector(samples)),
             #"{"resultType":"vector","result":[{"metric":{"__name__":"h"},"histogram":[1.500,\#(text)]},{"metric":{},"value":[1.500,"2"]}]}"#)
     }
 
-    func testSeriesOfNumbersAndHistograms() {
+    func testSeriesOfNumbersAndHistograms() throws {
         var columns = HistogramColumns()
         columns.append(histogram, timeMillis: 2000)
         columns.append(FloatHistogram(), timeMillis: 3000)
@@ -39,14 +39,14 @@ final class ResultJSONTests: XCTestCase {
         let alone = SeriesSamples(labels: labels, timesMillis: [], values: [], histograms: columns)
         let shown = #""histograms":[[2,\#(text)],[3,{"count":"0","sum":"0"}]]"#
         XCTAssertEqual(
-            json(.matrix([both, alone])),
+            try json(.matrix([both, alone])),
             #"{"resultType":"matrix","result":[{"metric":{"__name__":"h"},"values":[[1,"7"]],\#(shown)},{"metric":{"__name__":"h"},\#(shown)}]}"#)
     }
 
-    func testBoundsOfTheirOwn() {
+    func testBoundsOfTheirOwn() throws {
         let custom = FloatHistogram(schema: -53, count: 6, sum: 20, positive: BucketCounts(indices: [0, 2], counts: [4, 2]), bounds: [5, 10])
         XCTAssertEqual(
-            json(.vector([VectorSample(labels: .empty, timeMillis: 0, value: .nan, histogram: custom)])),
+            try json(.vector([VectorSample(labels: .empty, timeMillis: 0, value: .nan, histogram: custom)])),
             #"{"resultType":"vector","result":[{"metric":{},"histogram":[0,{"count":"6","sum":"20","buckets":[[3,"-Inf","5","4"],[0,"10","+Inf","2"]]}]}]}"#)
     }
 }

@@ -11,6 +11,14 @@ final class DigestTests: XCTestCase {
         XCTAssertEqual(hex(Digest.md5.hash([])), "d41d8cd98f00b204e9800998ecf8427e")
     }
 
+    /// RFC 3720 appendix B.4, and the check value of the polynomial.
+    func testCRC32C() {
+        XCTAssertEqual(crc32c("123456789".utf8), 0xe306_9283)
+        XCTAssertEqual(crc32c([UInt8](repeating: 0, count: 32)), 0x8a91_36aa)
+        XCTAssertEqual(crc32c([UInt8](repeating: 0xff, count: 32)), 0x62a8_ab43)
+        XCTAssertEqual(crc32c([]), 0)
+    }
+
     func testKeyedHashesDifferByKey() {
         Array("label bytes".utf8).withUnsafeBytes { bytes in
             XCTAssertEqual(hash128(bytes, key: 1), hash128(bytes, key: 1))
