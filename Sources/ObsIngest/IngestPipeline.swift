@@ -3,7 +3,8 @@
 // what follows the sync runs on the log's writer thread and only hands over.
 package import ObsCore
 package import ObsStore
-internal import ObsWire
+package import ObsWire
+internal import Synchronization
 
 /// What became of a request.
 package struct IngestSummary: Sendable {
@@ -43,6 +44,7 @@ package final class IngestPipeline: Sendable {
     private let deltas = DeltaToCumulative()
     private let memory: MemoryAccount
     private let forwarding: Forwarding?
+    private let otlp = Mutex(OTLPMetricOptions())
 
     /// - Parameter forwarding: who gets a copy of the default tenant's metrics.
     package init(appender: any Appender, tails: TailHub, limits: Limits, clock: any Clock, forwarding: Forwarding? = nil) {
@@ -57,6 +59,9 @@ package final class IngestPipeline: Sendable {
             Double(admission.bytesInFlight)
         }
     }
+
+    /// How metrics of OpenTelemetry are named and labelled from now on.
+    package func setOTLP(_ options: OTLPMetricOptions) { otlp.withLock { $0 = options } }
 
     /// Takes a request in. `completion` runs once, after the data is durable and visible, on the log's writer thread (it hands over and returns),
     /// or at once on the caller's thread when the request fails before that.
@@ -79,8 +84,11 @@ package final class IngestPipeline: Sendable {
             // Held while decoding; what remains after that is the head's, or the listener's, which counts the body as sent.
             let reservation = MemoryReservation(memory)
             defer { reservation.end() }
-            var decoded = try decoder.decodeRequest(request, receivedAtNanos: now, reservation: reservation)
+            let otlp = otlp.withLock { $0 }
+            var decoded = try decoder.decodeRequest(request, receivedAtNanos: now, otlp: otlp, reservation: reservation)
             var origin = WriteOrigin(tenant: tenant, receivedAtNanos: now, request: request)
+            // Replay knows no options.
+            if otlp != OTLPMetricOptions(), request.format == .otlpMetricsProtobuf || request.format == .otlpMetricsJSON { origin.request = nil }
             if !decoded.deltas.isEmpty {
                 // Totals depend on what came before: the log must keep them, not the request.
                 origin.request = nil

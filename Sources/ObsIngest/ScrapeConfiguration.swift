@@ -32,7 +32,7 @@ package struct PrometheusConfiguration: Sendable {
         for pattern in try root.strings("scrape_config_files") {
             for path in ConfigurationFile.paths(matching: ConfigurationFile.resolve(pattern, in: directory)) { try addFile(path, &reader) }
         }
-        reader.warn(root.skip(["remote_read", "storage", "tracing", "otlp", "runtime"]))
+        reader.warn(root.skip(["remote_read", "storage", "tracing", "runtime"]))
         warnings = reader.warnings
     }
 

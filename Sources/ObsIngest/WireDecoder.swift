@@ -36,8 +36,11 @@ package struct WireDecoder: RequestDecoder {
     /// Offsets within a batch are 32 bits wide: no bound let more through.
     private static let replayBytesMax = Int(UInt32.max)
 
+    /// - Parameter otlp: how metrics of OpenTelemetry are named and labelled; what the log keeps as a request was decoded with the defaults.
     /// - Parameter reservation: where the memory that decoding takes is counted; nil for replay, which cannot be refused.
-    package func decodeRequest(_ request: RawRequest, receivedAtNanos now: Int64, reservation: MemoryReservation? = nil) throws(ObsError) -> DecodedRequest {
+    package func decodeRequest(
+        _ request: RawRequest, receivedAtNanos now: Int64, otlp: OTLPMetricOptions = OTLPMetricOptions(), reservation: MemoryReservation? = nil
+    ) throws(ObsError) -> DecodedRequest {
         if request.compression == .none { try reservation?.grow(request.body.count * (MemoryShares.decodingFactor - 1)) }
         let body = try decompress(request.body, request.compression, decodedBytesMax: limits.decodedBytesMax) { (bytes) throws(ObsError) in
             try reservation?.grow(bytes * MemoryShares.decodingFactor)
@@ -45,8 +48,8 @@ package struct WireDecoder: RequestDecoder {
         switch request.format {
         case .remoteWrite1: return metrics(skipped(try PrometheusRemoteWrite.decode(body, limits: limits)))
         case .remoteWrite2: return metrics(try PrometheusRemoteWrite2.decode(body, limits: limits))
-        case .otlpMetricsProtobuf: return metrics(try OTLPMetrics.decodeProtobuf(body, receivedAtNanos: now, limits: limits))
-        case .otlpMetricsJSON: return metrics(try OTLPMetrics.decodeJSON(body, receivedAtNanos: now, limits: limits))
+        case .otlpMetricsProtobuf: return metrics(try OTLPMetrics.decodeProtobuf(body, receivedAtNanos: now, limits: limits, options: otlp))
+        case .otlpMetricsJSON: return metrics(try OTLPMetrics.decodeJSON(body, receivedAtNanos: now, limits: limits, options: otlp))
         case .lokiJSON: return logs(try LokiPush.decodeJSON(body, limits: limits))
         case .lokiProtobuf: return logs(try LokiPush.decodeProtobuf(body, limits: limits))
         case .otlpLogsProtobuf: return logs(try OTLPLogs.decodeProtobuf(body, receivedAtNanos: now, limits: limits))

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import ObsCore
 
 /// The buckets of an exponential histogram as classic ones, for a store without native histograms.
 ///
@@ -41,6 +42,36 @@ struct ExponentialBuckets {
 
     /// Upper bound of bucket `index`.
     private func bound(_ index: Int) -> Double { exp2(scalbn(Double(index + 1), Int32(clamping: -scale))) }
+
+    /// The same as a native histogram, of the finest schema there is; nil when it is coarser than the coarsest. Counts and sum are the caller's.
+    func native() -> HistogramRow? {
+        guard scale >= Int(HistogramLayout.exponentialSchemas.lowerBound) else { return nil }
+        var buckets = self
+        while buckets.scale > Int(HistogramLayout.exponentialSchemas.upperBound) {
+            buckets.positive.halve()
+            buckets.negative.halve()
+            buckets.scale -= 1
+            // Once all are one, or none, only the scale is left to lower.
+            if buckets.positive.counts.count <= 1, buckets.negative.counts.count <= 1 {
+                let steps = buckets.scale - Int(HistogramLayout.exponentialSchemas.upperBound)
+                guard steps > 0 else { continue }
+                buckets.positive.offset >>= min(steps, 62)
+                buckets.negative.offset >>= min(steps, 62)
+                buckets.scale -= steps
+            }
+        }
+        var row = HistogramRow()
+        row.schema = Int64(buckets.scale)
+        row.zeroCount = zeroCount
+        row.zeroThreshold = zeroThreshold > 0 ? zeroThreshold : Self.zeroThresholdDefault
+        // Ours are counted by their upper bounds.
+        row.positive.setDense(buckets.positive.counts, firstIndex: Int64(buckets.positive.offset) + 1)
+        row.negative.setDense(buckets.negative.counts, firstIndex: Int64(buckets.negative.offset) + 1)
+        return row
+    }
+
+    /// Prometheus' own.
+    private static let zeroThresholdDefault = 1e-128
 
     /// Bounds, strictly ascending and finite, with the number of observations up to each.
     mutating func classic() -> (bounds: [Double], cumulative: [Double]) {

@@ -15,6 +15,34 @@ struct HistogramRow {
             counts.removeAll(keepingCapacity: true)
         }
 
+        /// Takes the counts of neighbouring buckets. Three empty ones in a row, and all at the ends, are left out.
+        mutating func setDense(_ dense: [UInt64], firstIndex: Int64) {
+            removeAll()
+            var end: Int64 = 0
+            var last: Int64 = 0
+            var at = 0
+            while let next = dense[at...].firstIndex(where: { $0 != 0 }) {
+                let gap = next - at
+                if !spans.isEmpty, gap <= 2 {
+                    for _ in 0..<gap { deltas.append(-last); last = 0 }
+                    spans[spans.count - 1].length += UInt32(gap)
+                } else {
+                    let index = firstIndex + Int64(next)
+                    spans.append(BucketSpan(offset: Int32(clamping: index - end), length: 0))
+                }
+                var stop = next
+                while stop < dense.count, dense[stop] != 0 {
+                    let value = Int64(clamping: dense[stop])
+                    deltas.append(value &- last)
+                    last = value
+                    stop += 1
+                }
+                spans[spans.count - 1].length += UInt32(stop - next)
+                end = firstIndex + Int64(stop)
+                at = stop
+            }
+        }
+
         /// What spans say that there is.
         fileprivate var bucketCount: Int { spans.reduce(0) { $0 + Int($1.length) } }
 

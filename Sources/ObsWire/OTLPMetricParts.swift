@@ -114,6 +114,7 @@ struct OTLPMetricResource {
         var name = ""
         var namespace = ""
         var others: [(key: String, value: AttributeValue)] = []
+        var kept: [(key: String, value: AttributeValue)] = []
         for attribute in attributes {
             switch attribute.key {
             case "service.name": name = attribute.value.text
@@ -121,17 +122,20 @@ struct OTLPMetricResource {
             case "service.instance.id": instance = [UInt8](attribute.value.text.utf8)
             default: others.append(attribute)
             }
-            if options.promotes(attribute.key) { promoted.append(Label(name: labelName(attribute.key), value: [UInt8](attribute.value.text.utf8))) }
+            if options.keepsIdentity, Self.identity.contains(attribute.key) { kept.append(attribute) }
+            if options.promotes(attribute.key) { promoted.append(Label(name: options.labelName(attribute.key), value: [UInt8](attribute.value.text.utf8))) }
         }
         if !name.isEmpty { job = [UInt8]((namespace.isEmpty ? name : "\(namespace)/\(name)").utf8) }
-        if !others.isEmpty, !job.isEmpty || !instance.isEmpty { targetInfo = targetInfo(others) }
+        if !others.isEmpty, !job.isEmpty || !instance.isEmpty { targetInfo = targetInfo(others + kept, options) }
         return true
     }
 
-    private func targetInfo(_ attributes: [(key: String, value: AttributeValue)]) -> Labels {
+    private static let identity: Set<String> = ["service.name", "service.namespace", "service.instance.id"]
+
+    private func targetInfo(_ attributes: [(key: String, value: AttributeValue)], _ options: OTLPMetricOptions) -> Labels {
         var builder = LabelsBuilder()
         for attribute in attributes.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
-            let name = String(decoding: labelName(attribute.key), as: UTF8.self)
+            let name = String(decoding: options.labelName(attribute.key), as: UTF8.self)
             let text = attribute.value.text
             builder.set(name, builder[name].map { "\($0);\(text)" } ?? text)
         }
@@ -141,16 +145,15 @@ struct OTLPMetricResource {
         return builder.labels()
     }
 
-    private func labelName(_ key: String) -> [UInt8] { [UInt8](key.utf8).withUnsafeBytes { sanitizedLabelName($0) } }
 }
 
 /// The `otel_scope_*` labels of a scope; nil when it is malformed.
-func scopeLabels(_ group: OTLPGroup, nestingMax: Int) -> [OTLPMetricResource.Label]? {
+func scopeLabels(_ group: OTLPGroup, _ options: OTLPMetricOptions, nestingMax: Int) -> [OTLPMetricResource.Label]? {
     guard let scope = OTLPScope(group.head), let attributes = readAttributes(group.head, field: 3, nestingMax: nestingMax) else { return nil }
     var labels: [OTLPMetricResource.Label] = []
     func add(_ suffix: String, _ value: [UInt8]) {
         var name = [UInt8]("otel_scope_".utf8)
-        [UInt8](suffix.utf8).withUnsafeBytes { appendSanitized($0, to: &name) }
+        if options.naming.keepsUTF8 { name += Array(suffix.utf8) } else { [UInt8](suffix.utf8).withUnsafeBytes { appendSanitized($0, to: &name) } }
         if !value.isEmpty, !labels.contains(where: { $0.name == name }) { labels.append(OTLPMetricResource.Label(name: name, value: value)) }
     }
     add("name", [UInt8](scope.name))
@@ -180,7 +183,7 @@ struct OTLPExemplar {
     private(set) var labels = Labels.empty
 
     /// Nil when the message is malformed.
-    init?(_ message: UnsafeRawBufferPointer, nestingMax: Int) {
+    init?(_ message: UnsafeRawBufferPointer, _ options: OTLPMetricOptions, nestingMax: Int) {
         var reader = ProtobufReader(message)
         var traceID = TraceID.none
         var spanID: SpanID = 0
@@ -206,8 +209,7 @@ struct OTLPExemplar {
         if !traceID.isNone { add("trace_id", traceID.description) }
         if spanID != 0 { add("span_id", hexString(spanID)) }
         for attribute in attributes {
-            let name = [UInt8](attribute.key.utf8).withUnsafeBytes { String(decoding: sanitizedLabelName($0), as: UTF8.self) }
-            add(name, attribute.value.text)
+            add(String(decoding: options.labelName(attribute.key), as: UTF8.self), attribute.value.text)
         }
         labels = builder.labels()
     }

@@ -4,8 +4,8 @@ package import ObsCore
 //
 // The walk is resource → scope → metric → point. A resource gives `job`, `instance`, promoted labels and `target_info`; a scope its `otel_scope_*` labels; a metric the
 // name. `SeriesLabels` holds the labels of the point at hand, and `emit` writes one sample of one of its series: into the batch, or into the deltas, or as a
-// stale marker when the point says that nothing was recorded. Exponential histograms become classic ones (see `ExponentialBuckets`): this store
-// has no native histograms, and dropping them silently would be worse.
+// stale marker when the point says that nothing was recorded. Histograms are native or classic ones, as the options say: `ExponentialBuckets` makes either of
+// exponential ones.
 
 package enum OTLPMetrics {
     package static func decodeProtobuf(
@@ -36,6 +36,8 @@ struct MetricDecoder: ~Copyable {
     // The metric at hand.
     private var name: [UInt8] = []
     private var isDelta = false
+    /// Whether it counts from some time on.
+    private var accumulates = false
 
     // The point at hand.
     private var startMillis: Int64 = 0
@@ -53,7 +55,7 @@ struct MetricDecoder: ~Copyable {
         self.receivedAtNanos = receivedAtNanos
         bytesMax = max(limits.decodedBytesMax, bytes) * 2
         resource = OTLPMetricResource(nestingMax: limits.nestingMax)
-        labels = SeriesLabels(nestingMax: limits.nestingMax)
+        labels = SeriesLabels(nestingMax: limits.nestingMax, naming: options.seriesNaming)
     }
 
     mutating func decode(_ request: ProtobufReader) -> Bool {
@@ -76,6 +78,7 @@ struct MetricDecoder: ~Copyable {
         }
         guard valid else { throw .malformedOTLP("ExportMetricsServiceRequest") }
         result.batch.bytes = arena.array()
+        result.batch.setStarts(0, from: result.batch.timesMillis.count)
         result.deltas.bytes = deltaArena.array()
         return result
     }
@@ -110,7 +113,7 @@ struct MetricDecoder: ~Copyable {
         if !resource.job.isEmpty { labels.addBase([UInt8]("job".utf8), resource.job, .dictated) }
         if !resource.instance.isEmpty { labels.addBase([UInt8]("instance".utf8), resource.instance, .dictated) }
         if options.scopeLabels {
-            guard let scope = scopeLabels(OTLPGroup(reader), nestingMax: resource.nestingMax) else {
+            guard let scope = scopeLabels(OTLPGroup(reader), options, nestingMax: resource.nestingMax) else {
                 reader.fail()
                 return
             }
@@ -138,6 +141,10 @@ struct MetricDecoder: ~Copyable {
         times.removeAll { seen.contains($0) }
         guard !times.isEmpty else { return }
         targetInfoTimes[info] = seen.union(times)
+        if families.insert(Array("target_info".utf8)).inserted {
+            let texts = ["target_info", "Target metadata"].map { text in [UInt8](text.utf8).withUnsafeBytes { arena.intern($0) } }
+            result.batch.metadata.append(MetricBatch.Metadata(family: texts[0], type: .gauge, help: texts[1], unit: .empty))
+        }
         let range = info.bytes.withUnsafeBytes { arena.intern($0) }
         result.batch.series.append(
             MetricBatch.Series(labels: range, firstSample: UInt32(result.batch.timesMillis.count), sampleCount: UInt32(times.count)))
@@ -161,6 +168,7 @@ struct MetricDecoder: ~Copyable {
         }
         name = [UInt8](translated.utf8)
         isDelta = kind.hasTemporality && data.temporality == 1
+        accumulates = kind == .sum ? data.isMonotonic : kind != .gauge
         appendMetadata(metric, unit)
         var points = data.reader
         while points.next() {
@@ -230,6 +238,7 @@ struct MetricDecoder: ~Copyable {
             result.batch.series.append(MetricBatch.Series(labels: range, firstSample: UInt32(result.batch.values.count), sampleCount: 1))
             result.batch.timesMillis.append(timeMillis)
             result.batch.values.append(isStale ? SpecialValue.stale : value)
+            if accumulates, startMillis != 0 { result.batch.setStarts(startMillis, from: result.batch.values.count - 1) }
         }
         if arena.count + deltaArena.count > bytesMax { isTooLarge = true }
     }
@@ -288,6 +297,18 @@ struct MetricDecoder: ~Copyable {
         if let fault = histogramFault() {
             return reject(1, "histogram \(quoted(String(decoding: name, as: UTF8.self))): \(fault)")
         }
+        if options.nativeBounds {
+            var row = HistogramRow()
+            row.schema = Int64(HistogramLayout.customSchema)
+            row.customBounds = bounds.last == .infinity ? bounds.dropLast() : bounds
+            // The bucket past all bounds is the last one, whether it has a bound or not.
+            var present = counts.isEmpty ? [count] : counts
+            if bounds.last == .infinity, let past = present.popLast(), !present.isEmpty { present[present.count - 1] &+= past }
+            row.positive.setDense(present, firstIndex: 0)
+            row.count = count
+            row.sum = sum ?? 0
+            return emitNative(&reader, row)
+        }
         var cumulative: [Double] = []
         var total: UInt64 = 0
         for index in bounds.indices {
@@ -344,9 +365,42 @@ struct MetricDecoder: ~Copyable {
         }
         guard !reader.failed else { return }
         if let fault = buckets.fault { return reject(1, "histogram \(quoted(String(decoding: name, as: UTF8.self))): \(fault)") }
+        if options.nativeHistograms {
+            guard var row = buckets.native() else {
+                return reject(1, "histogram \(quoted(String(decoding: name, as: UTF8.self))): scale \(buckets.scale) is coarser than -4")
+            }
+            row.count = count
+            row.sum = sum ?? 0
+            return emitNative(&reader, row)
+        }
         let classic = buckets.classic()
         bounds = classic.bounds
         emitHistogram(&reader, count: count, sum: sum, classic.cumulative)
+    }
+
+    /// Writes the point as one native histogram.
+    private mutating func emitNative(_ reader: inout ProtobufReader, _ given: HistogramRow) {
+        var row = given
+        beginSeries(extra: "")
+        row.timeMillis = timeMillis
+        row.startMillis = startMillis
+        if isStale { row.sum = SpecialValue.stale }
+        let writesDelta = isDelta && !isStale
+        let fault = writesDelta ? row.append(to: &result.deltas.histograms) : row.append(to: &result.batch.histograms)
+        if let fault { return reject(1, "histogram \(quoted(String(decoding: name, as: UTF8.self))): \(fault)") }
+        if writesDelta {
+            result.deltas.histogramLabels.append(labels.write(name, "", extraName: "", extra: [], to: &deltaArena))
+            let index = result.deltas.histogramLabels.count - 1
+            appendExemplars(&reader, toHistograms: true) { _ in index }
+        } else {
+            let index = result.batch.series.count
+            result.batch.histogramSeries.append(UInt32(index))
+            result.batch.series.append(
+                MetricBatch.Series(
+                    labels: labels.write(name, "", extraName: "", extra: [], to: &arena), firstSample: UInt32(result.batch.values.count), sampleCount: 0))
+            appendExemplars(&reader) { _ in index }
+        }
+        if arena.count + deltaArena.count > bytesMax { isTooLarge = true }
     }
 
     private mutating func decodeSummary(_ reader: inout ProtobufReader) {
@@ -396,17 +450,19 @@ struct MetricDecoder: ~Copyable {
     // MARK: - exemplars
 
     /// Appends the point's exemplars; `series` tells where one of a given value belongs.
-    private mutating func appendExemplars(_ reader: inout ProtobufReader, _ series: (Double) -> Int) {
+    private mutating func appendExemplars(_ reader: inout ProtobufReader, toHistograms: Bool = false, _ series: (Double) -> Int) {
         guard !exemplars.isEmpty, !isStale else { return }
         for message in exemplars {
-            guard let exemplar = OTLPExemplar(message, nestingMax: resource.nestingMax) else {
+            guard let exemplar = OTLPExemplar(message, options, nestingMax: resource.nestingMax) else {
                 reader.fail()
                 return
             }
             let time = exemplar.time == 0 ? timeMillis : otlpNanos(exemplar.time) / nanosPerMilli
             let index = UInt32(series(exemplar.value))
             exemplar.labels.bytes.withUnsafeBytes {
-                if isDelta {
+                if isDelta, toHistograms {
+                    result.deltas.histogramExemplars.append(.init(series: index, labels: deltaArena.intern($0), value: exemplar.value, timeMillis: time))
+                } else if isDelta {
                     result.deltas.exemplars.append(.init(series: index, labels: deltaArena.intern($0), value: exemplar.value, timeMillis: time))
                 } else {
                     result.batch.exemplars.append(.init(series: index, labels: arena.intern($0), value: exemplar.value, timeMillis: time))

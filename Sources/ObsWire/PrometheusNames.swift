@@ -2,15 +2,56 @@ internal import ObsCore
 
 // How OpenTelemetry names become Prometheus names (OpenTelemetry's "Prometheus compatibility", Prometheus' OTLP receiver with "underscore escaping with suffixes").
 
-/// How metric names are translated.
-package enum MetricNaming: String, Sendable {
+/// How metric names are translated; raw values are Prometheus' `translation_strategy`.
+package enum MetricNaming: String, Sendable, CaseIterable {
     /// `http.server.duration` in ms → `http_server_duration_milliseconds`.
-    case suffixes
+    case suffixes = "UnderscoreEscapingWithSuffixes"
     /// `http.server.duration` → `http_server_duration`.
-    case noSuffixes
+    case noSuffixes = "UnderscoreEscapingWithoutSuffixes"
+    /// `http.server.duration` in ms → `http.server.duration_milliseconds`.
+    case unescapedSuffixes = "NoUTF8EscapingWithSuffixes"
     /// As it came; Prometheus 3 can query `{"http.server.duration"}`.
-    case unchanged
+    case unchanged = "NoTranslation"
+
+    /// Whether names of metrics and labels keep what is no letter, digit or `_`.
+    package var keepsUTF8: Bool { self == .unescapedSuffixes || self == .unchanged }
 }
+
+/// How attribute keys become label names.
+package struct LabelNaming: Sendable, Equatable {
+    /// As they came.
+    package var isUnchanged = false
+    /// A leading single `_` gets `key` before it (`label_name_underscore_sanitization`).
+    package var prefixesUnderscore = true
+    /// Several `_` in a row stay (`label_name_preserve_multiple_underscores`).
+    package var keepsUnderscores = true
+
+    package init() {}
+
+    func name(_ key: UnsafeRawBufferPointer) -> [UInt8] {
+        if isUnchanged { return [UInt8](key) }
+        var name: [UInt8] = []
+        name.reserveCapacity(key.count + 4)
+        appendSanitized(key, to: &name)
+        // Names of Prometheus' own begin and end with two.
+        let isReserved = name.starts(with: [underscore, underscore]) && name.suffix(2).elementsEqual([underscore, underscore])
+        if !keepsUnderscores, !isReserved {
+            var last: UInt8 = 0
+            name.removeAll { byte in
+                defer { last = byte }
+                return byte == underscore && last == underscore
+            }
+        }
+        if let first = name.first, isDigit(first) {
+            name.insert(contentsOf: "key_".utf8, at: 0)
+        } else if prefixesUnderscore, name.first == underscore, name.count == 1 || name[1] != underscore {
+            name.insert(contentsOf: "key".utf8, at: 0)
+        }
+        return name
+    }
+}
+
+private let underscore = UInt8(ascii: "_")
 
 package enum PrometheusNames {
     package enum MetricShape: Sendable { case monotonicSum, gauge, other }
@@ -18,6 +59,7 @@ package enum PrometheusNames {
     /// The metric's name; empty when nothing of it can be kept.
     package static func metric(_ name: String, unit: String, shape: MetricShape, naming: MetricNaming = .suffixes) -> String {
         if naming == .unchanged { return name }
+        if naming == .unescapedSuffixes { return unescaped(name, unit, shape) }
         var tokens = name.utf8.split { !isTokenByte($0) }.map { String(decoding: $0, as: UTF8.self) }
         if naming == .suffixes {
             addUnit(unit, to: &tokens)
@@ -27,6 +69,28 @@ package enum PrometheusNames {
         let joined = tokens.joined(separator: "_")
         guard let first = joined.utf8.first else { return "" }
         return isDigit(first) ? "_" + joined : joined
+    }
+
+    /// The name as it came, with what `suffixes` adds behind it.
+    private static func unescaped(_ name: String, _ unit: String, _ shape: MetricShape) -> String {
+        guard !name.isEmpty else { return "" }
+        let last = shape == .monotonicSum ? "total" : shape == .gauge && unit == "1" ? "ratio" : nil
+        var result = name
+        if let last, result.hasSuffix(last) {
+            // Its delimiter goes with it, whatever it is.
+            let rest = result.utf8.dropLast(last.utf8.count)
+            if rest.isEmpty {
+                result = ""
+            } else if let byte = rest.last, !isLetterOrDigit(byte) {
+                result = String(decoding: rest.dropLast(), as: UTF8.self)
+            }
+        }
+        let tokens = result.utf8.split { !isLetterOrDigit($0) }.map { String(decoding: $0, as: UTF8.self) }
+        let (main, per) = unitWords(unit)
+        let suffixes = [
+            main.isEmpty || tokens.contains(main) ? nil : main, per.isEmpty || tokens.contains(per) ? nil : "per_" + per, last,
+        ]
+        return ([result].filter { !$0.isEmpty } + suffixes.compactMap { $0 }).joined(separator: "_")
     }
 
     /// The unit in words: `By/s` → `bytes_per_second`; empty when it has none.
@@ -72,17 +136,7 @@ package enum PrometheusNames {
 }
 
 /// An attribute key as a label name: each character but letters, digits and `_` becomes `_`, a leading digit gets `key_` before it, a leading single `_` gets `key`.
-package func sanitizedLabelName(_ key: UnsafeRawBufferPointer) -> [UInt8] {
-    var name: [UInt8] = []
-    name.reserveCapacity(key.count + 4)
-    appendSanitized(key, to: &name)
-    if let first = name.first, isDigit(first) {
-        name.insert(contentsOf: "key_".utf8, at: 0)
-    } else if name.first == UInt8(ascii: "_"), name.count == 1 || name[1] != UInt8(ascii: "_") {
-        name.insert(contentsOf: "key".utf8, at: 0)
-    }
-    return name
-}
+package func sanitizedLabelName(_ key: UnsafeRawBufferPointer) -> [UInt8] { LabelNaming().name(key) }
 
 /// One `_` for each character that is no letter, digit or `_`: continuation bytes of UTF-8 add nothing.
 func appendSanitized(_ key: UnsafeRawBufferPointer, to name: inout [UInt8]) {

@@ -24,8 +24,15 @@ struct SeriesLabels: ~Copyable {
     private var nameSplit = 0
     private var extraSplit = 0
     private let nestingMax: Int
+    private let naming: LabelNaming
+    /// Keys that begin with a letter need no look at their beginning.
+    private let isPlain: Bool
 
-    init(nestingMax: Int) { self.nestingMax = nestingMax }
+    init(nestingMax: Int, naming: LabelNaming = LabelNaming()) {
+        self.nestingMax = nestingMax
+        self.naming = naming
+        isPlain = !naming.isUnchanged && naming.keepsUnderscores
+    }
 
     // MARK: - collecting
 
@@ -68,14 +75,14 @@ struct SeriesLabels: ~Copyable {
 
     private mutating func appendName(_ key: UnsafeRawBufferPointer) {
         // Most keys are label names already once their dots are gone.
-        if let first = key.first, (first | 0x20) &- UInt8(ascii: "a") < 26 {
+        if isPlain, let first = key.first, (first | 0x20) &- UInt8(ascii: "a") < 26 {
             text.reserve(key.count)
             for byte in key where byte & 0xc0 != 0x80 {
                 let isKept = (byte | 0x20) &- UInt8(ascii: "a") < 26 || byte &- UInt8(ascii: "0") < 10
                 text.append(isKept ? byte : UInt8(ascii: "_"))
             }
         } else {
-            text.append(sanitizedLabelName(key))
+            text.append(naming.name(key))
         }
     }
 

@@ -5,6 +5,7 @@ internal import ObsEngine
 internal import ObsIngest
 internal import ObsNet
 internal import ObsRules
+internal import ObsWire
 internal import ObsYAML
 
 /// Everything the daemon starts with, checked before anything is opened: flags, then the configuration file.
@@ -125,6 +126,7 @@ struct FileConfiguration {
     var alerting = AlertingConfiguration()
     var storage = StorageSettings()
     var remoteWrites = RemoteWriteConfigurations()
+    var otlp = OTLPMetricOptions()
     var remoteWriteQueues = RemoteWriteSettings()
     /// `obsd.memory`; takes effect at the next start.
     var memoryBytes: Int?
@@ -142,9 +144,10 @@ struct FileConfiguration {
             prometheus = try PrometheusConfiguration(root, directory: directory)
             alerting = try AlertingConfiguration(root, directory: directory)
             remoteWrites = try RemoteWriteConfigurations(root.sequence("remote_write"), global: prometheus.global, directory: directory)
-            for entry in root.skip(["remote_read", "storage", "tracing", "otlp", "runtime"]) {
+            for entry in root.skip(["remote_read", "storage", "tracing", "runtime"]) {
                 prometheus.warnings.append("\(entry.path) (line \(entry.line)) is not supported yet and has no effect")
             }
+            if let map = try root.mapping("otlp") { otlp = try OTLPMetricOptions(map) }
             // Our own section; a misspelt key must not pass in silence.
             if let own = try root.mapping("obsd") {
                 if let storage = try own.mapping("storage") { self.storage = try StorageSettings(storage) }

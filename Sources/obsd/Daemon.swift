@@ -20,6 +20,7 @@ final class Daemon: Sendable {
     private let tails: TailHub
     private let scrapes: ScrapeManager
     private let forwarding: Forwarding
+    private let pipeline: IngestPipeline
     private let rules: RuleManager
     private let queries: WorkerPool
     private let operations: WorkerPool
@@ -52,7 +53,7 @@ final class Daemon: Sendable {
             queues: RemoteWriteQueues(
                 layout: DiskLayout(root: configuration.flags["data"]), fileSystem: LocalFileSystem(), bytesMax: configuration.file.remoteWriteQueues.queueBytes),
             clock: clock, userAgent: "obsd/\(Obsd.build.version)")
-        let pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock, forwarding: forwarding)
+        pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock, forwarding: forwarding)
         let sink = SampleSink(pipeline: pipeline)
         let promQL = PromQLEngine(
             reader: engine, options: configuration.flags.isOn("promql-experimental") ? .experimental : PromQLOptions(), threads: ScanWorkers.threadsDefault)
@@ -202,6 +203,7 @@ final class Daemon: Sendable {
             webhook: webhook.isEmpty ? nil : WebhookNotifier(url: webhook, externalURL: settings.externalURL),
             alertmanager: file.alerting.alertmanagers.isEmpty ? nil : AlertmanagerNotifier(endpoints: file.alerting.alertmanagers))
         rules.apply(ruleFiles, settings: settings)
+        pipeline.setOTLP(file.otlp)
         scrapes.apply(file.prometheus.scrapes)
         engine.setRetention(retention)
     }

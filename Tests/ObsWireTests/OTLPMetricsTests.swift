@@ -45,6 +45,43 @@ final class OTLPMetricsTests: XCTestCase {
         XCTAssertEqual(PrometheusNames.metric("a.b", unit: "s", shape: .monotonicSum, naming: .unchanged), "a.b")
     }
 
+    func testNamesThatKeepUTF8() {
+        typealias Case = (name: String, unit: String, shape: PrometheusNames.MetricShape, expected: String)
+        let cases: [Case] = [
+            ("http.server.duration", "ms", .other, "http.server.duration_milliseconds"), ("requests.total", "1", .monotonicSum, "requests_total"),
+            ("requests", "1", .monotonicSum, "requests_total"), ("disk.io", "By", .monotonicSum, "disk.io_bytes_total"),
+            ("cpu.utilization", "1", .gauge, "cpu.utilization_ratio"), ("cpu.ratio", "1", .gauge, "cpu_ratio"),
+            ("net.bytes", "By/s", .gauge, "net.bytes_per_second"), ("温度", "Cel", .gauge, "温度_celsius"), ("2xx", "", .gauge, "2xx"),
+            ("total", "", .monotonicSum, "total"), ("subtotal", "", .monotonicSum, "subtotal_total"), ("", "s", .gauge, ""),
+        ]
+        for item in cases {
+            XCTAssertEqual(
+                PrometheusNames.metric(item.name, unit: item.unit, shape: item.shape, naming: .unescapedSuffixes), item.expected, "\(item.name) \(item.unit)")
+        }
+    }
+
+    func testLabelNamesByOptions() throws {
+        func labels(_ change: (inout OTLPMetricOptions) -> Void) throws -> String {
+            var options = OTLPMetricOptions()
+            change(&options)
+            let keys = [("a.b", "1"), ("_c", "2"), ("d..e", "3"), ("é", "4"), ("a", "5")]
+            let batch = try metric(gauge(#""attributes":\#(attributes(keys))"#), resource: [("host.name", "h")], options: options).batch
+            return "\(batch.labels(of: batch.series[0]))"
+        }
+        XCTAssertEqual(try labels { _ in }, #"{__name__="g", a="5", a_b="1", d__e="3", host_name="h", key_="4", key_c="2"}"#)
+        XCTAssertEqual(
+            try labels {
+                $0.labels.prefixesUnderscore = false
+                $0.labels.keepsUnderscores = false
+            }, #"{_="4", __name__="g", _c="2", a="5", a_b="1", d_e="3", host_name="h"}"#)
+        XCTAssertEqual(try labels { $0.naming = .unchanged }, #"{__name__="g", _c="2", a="5", a.b="1", d..e="3", host.name="h", é="4"}"#)
+        XCTAssertEqual(
+            try labels {
+                $0.promotedAttributes = ["*"]
+                $0.ignoredAttributes = ["host.name"]
+            }, #"{__name__="g", a="5", a_b="1", d__e="3", key_="4", key_c="2"}"#)
+    }
+
     func testLabelNames() {
         let cases = [
             ("http.method", "http_method"), ("1a", "key_1a"), ("_a", "key_a"), ("__a", "__a"), (".a", "key_a"), ("..a", "__a"), ("a-b:c", "a_b_c"),
@@ -307,5 +344,110 @@ final class OTLPMetricsTests: XCTestCase {
         for body in ["{}", #"{"resourceMetrics":null}"#, #"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[]}]}]}"#] {
             XCTAssertTrue(try decode(body).batch.isEmpty)
         }
+    }
+
+    func testStartsOfWhatCounts() throws {
+        func starts(_ data: String) throws -> [Int64] { try metric(#"{"name":"m",\#(data)}"#).batch.startsMillis }
+        let point = #""startTimeUnixNano":"5000000","timeUnixNano":"9000000""#
+        XCTAssertEqual(
+            try starts(#""sum":{"isMonotonic":true,"aggregationTemporality":2,"dataPoints":[{\#(point),"asInt":"1"},{"timeUnixNano":"9000000","asInt":"1"}]}"#),
+            [5, 0])
+        XCTAssertEqual(try starts(#""sum":{"aggregationTemporality":2,"dataPoints":[{\#(point),"asInt":"1"}]}"#), [])
+        XCTAssertEqual(try starts(#""gauge":{"dataPoints":[{\#(point),"asInt":"1"}]}"#), [])
+        XCTAssertEqual(try starts(#""histogram":{"aggregationTemporality":2,"dataPoints":[{\#(point),"count":"1","sum":1}]}"#), [5, 5, 5])
+        XCTAssertEqual(try starts(#""summary":{"dataPoints":[{\#(point),"count":"1","sum":1}]}"#), [5, 5])
+        // What comes behind it in the batch says nothing.
+        let result = try metric(
+            #"{"name":"m","sum":{"isMonotonic":true,"aggregationTemporality":2,"dataPoints":[{\#(point),"asInt":"1"}]}}"#,
+            resource: [("service.name", "s"), ("x", "y")])
+        XCTAssertEqual(result.batch.startsMillis, [5, 0])
+    }
+
+    func testTargetInfoWithItsIdentity() throws {
+        var options = OTLPMetricOptions()
+        options.keepsIdentity = true
+        let batch = try metric(gauge(#""attributes":[]"#), resource: [("service.name", "s"), ("service.instance.id", "i"), ("x", "y")], options: options).batch
+        XCTAssertEqual(
+            batch.series.map { "\(batch.labels(of: $0))" }.last,
+            #"{__name__="target_info", instance="i", job="s", service_instance_id="i", service_name="s", x="y"}"#)
+        XCTAssertEqual(batch.metadata.map { batch.bytes.string($0.family) }, ["g", "target_info"])
+    }
+
+    // MARK: - Native histograms
+
+    /// `labels schema count sum zero [index:count …]`, bounds where there are own ones.
+    private func native(_ columns: HistogramColumns) -> [String] {
+        (0..<columns.count).map { row in
+            let layout = columns.layout(ofRow: row)
+            if columns.isStale(row) { return "stale" }
+            var buckets: [String] = []
+            var at = columns.bucketRange(row).lowerBound
+            layout.forEachBucket { isNegative, index in
+                buckets.append("\(isNegative ? "-" : "")\(index):\(columns.buckets[at])")
+                at += 1
+            }
+            let bounds = layout.customBoundsBits.isEmpty ? "" : " \(layout.customBounds)"
+            return
+                "\(layout.schema) \(columns.counts[row]) \(columns.sums[row]) \(columns.zeroCounts[row]) [\(buckets.joined(separator: " "))]\(bounds) \(columns.startsMillis[row])-\(columns.timesMillis[row])"
+        }
+    }
+
+    private func nativeExponential(_ members: String, temporality: Int = 2) throws -> OTLPMetricsResult {
+        var options = OTLPMetricOptions()
+        options.nativeHistograms = true
+        return try metric(
+            #"{"name":"h","exponentialHistogram":{"aggregationTemporality":\#(temporality),"dataPoints":[{"startTimeUnixNano":"1000000","timeUnixNano":"2000000",\#(members)}]}}"#,
+            options: options)
+    }
+
+    func testExponentialHistogramsAsNativeOnes() throws {
+        let result = try nativeExponential(
+            #""count":"11","sum":5,"scale":1,"zeroCount":"1","positive":{"offset":-3,"bucketCounts":["1","0","2","0","0","0","3"]},"negative":{"offset":2,"bucketCounts":["4"]}"#
+        )
+        XCTAssertEqual(result.rejected, 0, result.reason ?? "")
+        XCTAssertEqual(native(result.batch.histograms), ["1 11 5.0 1 [-2:1 -1:0 0:2 4:3 -3:4] 1-2"])
+        XCTAssertEqual(result.batch.histograms.layout(ofRow: 0).zeroThreshold, 1e-128)
+        XCTAssertEqual("\(result.batch.labels(of: result.batch.series[0]))", #"{__name__="h"}"#)
+        XCTAssertEqual(result.batch.values, [])
+        // Finer than the finest: pairs of buckets merge. Bucket i of scale 9 lies in bucket i / 2 of scale 8.
+        XCTAssertEqual(
+            native(try nativeExponential(#""count":"10","scale":9,"positive":{"offset":1,"bucketCounts":["1","2","3","4"]}"#).batch.histograms),
+            ["8 10 0.0 0 [1:1 2:5 3:4] 1-2"])
+        XCTAssertEqual(
+            native(try nativeExponential(#""count":"1","scale":2000000000,"positive":{"offset":7,"bucketCounts":["1"]}"#).batch.histograms),
+            ["8 1 0.0 0 [1:1] 1-2"])
+        XCTAssertEqual(native(try nativeExponential(#""count":"0","scale":0"#).batch.histograms), ["0 0 0.0 0 [] 1-2"])
+        XCTAssertEqual(native(try nativeExponential(#""count":"0","flags":1"#).batch.histograms), ["stale"])
+        let coarse = try nativeExponential(#""count":"1","scale":-5,"positive":{"bucketCounts":["1"]}"#)
+        XCTAssertEqual(coarse.reason, "histogram \"h\": scale -5 is coarser than -4")
+        let wrong = try nativeExponential(#""count":"2","scale":0,"positive":{"bucketCounts":["1"]}"#)
+        XCTAssertEqual(wrong.reason, "histogram \"h\": 1 observations in buckets, but a count of 2")
+        XCTAssertTrue(wrong.batch.series.isEmpty)
+    }
+
+    func testHistogramsWithTheirBounds() throws {
+        var options = OTLPMetricOptions()
+        options.nativeBounds = true
+        func bounds(_ members: String) throws -> OTLPMetricsResult {
+            try metric(#"{"name":"h","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"2000000",\#(members)}]}}"#, options: options)
+        }
+        XCTAssertEqual(
+            native(try bounds(#""count":"6","sum":5,"explicitBounds":[1,2],"bucketCounts":["1","2","3"]"#).batch.histograms),
+            ["-53 6 5.0 0 [0:1 1:2 2:3] [1.0, 2.0] 0-2"])
+        XCTAssertEqual(
+            native(try bounds(#""count":"3","explicitBounds":[1,2],"bucketCounts":["0","0","3"]"#).batch.histograms), ["-53 3 0.0 0 [2:3] [1.0, 2.0] 0-2"])
+        XCTAssertEqual(native(try bounds(#""count":"3","sum":2"#).batch.histograms), ["-53 3 2.0 0 [0:3] 0-2"])
+        let exemplar = #""exemplars":[{"timeUnixNano":"1000000","asDouble":1.5,"traceId":"01020304050607080102030405060708"}]"#
+        let batch = try bounds(#""count":"1","explicitBounds":[1],"bucketCounts":["0","1"],\#(exemplar)"#).batch
+        XCTAssertEqual(batch.exemplars.map(\.series), [0])
+        XCTAssertEqual(batch.histogramSeries, [0])
+    }
+
+    func testIncrementsOfNativeHistograms() throws {
+        let result = try nativeExponential(#""count":"1","scale":0,"positive":{"offset":0,"bucketCounts":["1"]}"#, temporality: 1)
+        XCTAssertTrue(result.batch.series.isEmpty)
+        XCTAssertEqual(native(result.deltas.histograms), ["0 1 0.0 0 [1:1] 1-2"])
+        XCTAssertEqual("\(Labels(canonical: Array(result.deltas.bytes[result.deltas.histogramLabels[0].range])))", #"{__name__="h"}"#)
+        XCTAssertFalse(result.deltas.isEmpty)
     }
 }
