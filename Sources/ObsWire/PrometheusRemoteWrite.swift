@@ -8,11 +8,13 @@ package import ObsCore
 
 /// Decodes Prometheus `WriteRequest` messages.
 package enum PrometheusRemoteWrite {
-    /// - Parameter body: the message, snappy already undone.
+    /// - Parameters:
+    ///   - body: the message, snappy already undone.
+    ///   - nativeHistograms: keeps native histograms as they are; else they become classic ones.
     /// - Returns: the batch; `rejected` counts the samples of skipped series (the reference answers 204 all the same).
     /// - Throws: `.badInput` when the bytes are no such message, `.tooLarge` when native histograms expand past `decodedBytesMax`.
-    package static func decode(_ body: [UInt8], limits: Limits) throws(ObsError) -> Decoded<MetricBatch> {
-        var decoder = RemoteWriteDecoder(bytes: body.count, limits: limits)
+    package static func decode(_ body: [UInt8], limits: Limits, nativeHistograms: Bool = false) throws(ObsError) -> Decoded<MetricBatch> {
+        var decoder = RemoteWriteDecoder(bytes: body.count, limits: limits, nativeHistograms: nativeHistograms)
         let valid = body.withUnsafeBytes { decoder.decode($0) }
         guard valid else { throw ObsError(.badInput, "invalid remote write body: not a prometheus.WriteRequest message") }
         return try decoder.finish()
@@ -25,9 +27,12 @@ private struct RemoteWriteDecoder: ~Copyable {
     private var values: [Double] = []
     private var arena: ByteArena
     private var builder = LabelSetBuilder()
+    private var row = HistogramRow()
     private let bytesMax: Int
+    private let nativeHistograms: Bool
 
-    init(bytes: Int, limits: Limits) {
+    init(bytes: Int, limits: Limits, nativeHistograms: Bool) {
+        self.nativeHistograms = nativeHistograms
         arena = ByteArena(capacity: bytes)
         bytesMax = min(limits.decodedBytesMax + bytes, Int(UInt32.max))
         result.batch.series.reserveCapacity(bytes / 160)
@@ -95,7 +100,7 @@ private struct RemoteWriteDecoder: ~Copyable {
                 .init(labels: range, firstSample: UInt32(truncatingIfNeeded: firstSample), sampleCount: UInt32(truncatingIfNeeded: sampleCount)))
         }
         if hasMore {
-            decodeHistograms(whole, range)
+            if nativeHistograms { decodeNative(whole, range, hasEntry: sampleCount > 0) } else { decodeHistograms(whole, range) }
             decodeExemplars(whole)
         }
     }
@@ -209,6 +214,32 @@ private struct RemoteWriteDecoder: ~Copyable {
     }
 
     // MARK: - native histograms
+
+    private mutating func decodeNative(_ series: ProtobufReader, _ labels: ByteRange, hasEntry: Bool) {
+        var reader = series
+        var hasEntry = hasEntry
+        while reader.next() {
+            guard reader.tag == .field(4, .length) else {
+                reader.skip()
+                continue
+            }
+            var message = reader.message()
+            row.read(&message)
+            // 1.0 has no start times.
+            row.startMillis = 0
+            if message.failed {
+                result.reject(1, "a native histogram is malformed")
+            } else if let fault = row.append(to: &result.batch.histograms) {
+                result.reject(1, "a native histogram is none: \(fault)")
+            } else {
+                if !hasEntry {
+                    result.batch.series.append(.init(labels: labels, firstSample: UInt32(truncatingIfNeeded: timesMillis.count), sampleCount: 0))
+                    hasEntry = true
+                }
+                result.batch.histogramSeries.append(UInt32(result.batch.series.count - 1))
+            }
+        }
+    }
 
     private mutating func decodeHistograms(_ series: ProtobufReader, _ labels: ByteRange) {
         var reader = series

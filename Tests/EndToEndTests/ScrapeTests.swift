@@ -69,6 +69,42 @@ final class ScrapeTests: XCTestCase {
         XCTAssertFalse(down.contains { $0["lastError"].text.isEmpty })
     }
 
+    /// The same target by every protocol: the same series, whatever they came as.
+    func testProtocolsAgree() throws {
+        let folder = try TemporaryFolder()
+        let node = "127.0.0.1:\(freePort())"
+        let exporter = try Background(Place.debian("usr/bin/prometheus-node-exporter"), ["--web.listen-address=\(node)"], log: folder.path + "/node.log")
+        let theirs = "127.0.0.1:\(freePort())"
+        let empty = try folder.write("empty.yml", "global: {}\n")
+        let prometheus = try Background(
+            Place.debian("usr/bin/prometheus"),
+            ["--config.file=\(empty)", "--storage.tsdb.path=\(folder.path)/tsdb", "--web.listen-address=\(theirs)", "--log.level=warn"],
+            log: folder.path + "/prometheus.log")
+        let protocols = ["PrometheusProto", "OpenMetricsText1.0.0", "OpenMetricsText0.0.1", "PrometheusText1.0.0", "PrometheusText0.0.4"]
+        let config = try folder.write(
+            "prometheus.yml",
+            "global: {scrape_interval: 1s}\nscrape_configs:\n"
+                + protocols.map { "- {job_name: \($0), scrape_protocols: [\($0)], static_configs: [{targets: ['\(node)', '\(theirs)']}]}\n" }.joined())
+        let obsd = try ObsdProcess(data: folder.path + "/data", ["--config", config])
+        for name in protocols {
+            XCTAssertEqual(try eventually({ try obsd.value(#"sum(sum_over_time(up{job="\#(name)"}[1m]) > bool 1)"#) ?? 0 }, until: { $0 == 2 }), 2, name)
+        }
+        // Those that count what is asked, which one protocol's job has asked for and another's not yet.
+        let moving = "promhttp_.*|prometheus_http_.*|prometheus_engine_.*|up|scrape_.*"
+        func series(_ job: String) throws -> Set<String> {
+            let found = try obsd.tree("/api/v1/series", [("match[]", #"{job="\#(job)",__name__!~"\#(moving)"}"#)])["data"].list
+            return Set(found.map { $0.description.replacingOccurrences(of: job, with: "JOB") })
+        }
+        let wanted = try series("PrometheusText0.0.4")
+        XCTAssertGreaterThan(wanted.count, 500)
+        XCTAssertTrue(wanted.contains { $0.contains("le") && $0.contains("_bucket") })
+        for name in protocols {
+            let found = try eventually({ try series(name) }, until: { $0 == wanted })
+            XCTAssertEqual(found.symmetricDifference(wanted), [], name)
+        }
+        withExtendedLifetime((exporter, prometheus)) {}
+    }
+
     func testExpositionFormats() throws {
         let folder = try TemporaryFolder()
         let fixtures = try TemporaryFolder()

@@ -93,6 +93,20 @@ final class RemoteWriteEncoderTests: XCTestCase {
         XCTAssertEqual(back.batch.labels(of: back.batch.series[0]), given.labels(of: given.series[0]))
     }
 
+    func testHistogramsOfVersion1() throws {
+        let given = batch()
+        let back = try PrometheusRemoteWrite.decode(encoded(given, .version1), limits: Limits(), nativeHistograms: true)
+        XCTAssertEqual(back.rejected, 0, back.reason ?? "")
+        XCTAssertEqual(back.batch.series.map { back.batch.labels(of: $0) }, given.series.map { given.labels(of: $0) })
+        XCTAssertEqual(back.batch.histogramSeries, given.histogramSeries)
+        XCTAssertEqual(back.batch.histograms.timesMillis, given.histograms.timesMillis)
+        for row in 0..<given.histograms.count where !given.histograms.isStale(row) {
+            XCTAssertTrue(back.batch.histograms.isEqual(row, to: given.histograms, row: row))
+        }
+        XCTAssertEqual(exemplars(back.batch), exemplars(given))
+        withMutations(of: encoded(given, .version1)) { _ = try? PrometheusRemoteWrite.decode($0, limits: Limits(), nativeHistograms: true) }
+    }
+
     func testMetadataOfVersion2() throws {
         var given = MetricBatch()
         for name in ["h_bucket", "h_sum", "g"] { given.append(Labels([("__name__", name)]), timeMillis: 1, value: 1) }
