@@ -37,7 +37,7 @@ struct RuntimeStateAPI: Sendable {
                 writer.key("droppedTargetCounts")
                 if isShown("dropped") {
                     writer.beginObject()
-                    for name in status.pools { writer.member(name, int: status.dropped.count { $0.pool == name }) }
+                    for pool in status.droppedCounts { writer.member(pool.pool, int: pool.count) }
                     writer.endObject()
                 } else {
                     writer.null()

@@ -1,6 +1,7 @@
 // Many requests at once, on one thread. Where a thread for each would wait for the network (thousands of targets, some of which never answer), libcurl's multi
 // interface waits for all of them: a slow server costs a socket and what it has sent, and holds up nobody.
 internal import CCurl
+internal import Glibc
 package import ObsCore
 internal import Synchronization
 
@@ -29,13 +30,21 @@ package final class HTTPClientLoop: Sendable {
 
     /// - Parameters:
     ///   - name: of the thread.
-    ///   - connectionsMax: open at once; requests past that wait, and their time runs. Idle ones among them are kept for the next request.
-    package init(name: String, connectionsMax: Int = 4096) {
+    ///   - connectionsMax: open at once; requests past that wait, and their time runs. Idle ones among them are kept for the next request. Nil takes half of the
+    ///     files the process may open.
+    package init(name: String, connectionsMax: Int? = nil) {
+        let connectionsMax = connectionsMax ?? Self.halfOfFiles()
         guard isCurlReady, let multi = curl_multi_init() else { preconditionFailure("FATAL: libcurl cannot be initialised") }
         self.multi = Multi(pointer: multi)
         obs_curl_multi_set_number(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, connectionsMax)
         obs_curl_multi_set_number(multi, CURLMOPT_MAXCONNECTS, connectionsMax)
         startThread(name) { [self] in run() }
+    }
+
+    private static func halfOfFiles() -> Int {
+        var limits = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limits) == 0 else { return 512 }
+        return min(8192, max(64, Int(clamping: limits.rlim_cur) / 2))
     }
 
     /// Sends a request; `completion` runs once, on the loop's thread, and hands over. Errors are those of `HTTPClient.perform`, and `.unavailable` after `stop`.

@@ -43,6 +43,7 @@ private func start(_ flags: Flags) throws(ObsError) -> Int32 {
     DiagnosticLog.threshold = level
     let configuration = try Configuration(flags)
     keepFreedMemory(configuration.memory)
+    raiseFileLimit()
     // Signals are taken by this thread alone, in order, so they must be blocked before any other thread exists.
     let signals = SignalQueue()
     let daemon = try Daemon(configuration)
@@ -54,6 +55,15 @@ private func start(_ flags: Flags) throws(ObsError) -> Int32 {
             return 0
         }
     }
+}
+
+/// Shells and service managers hand out 1,024 files for the sake of programs that use `select`; connections of clients and targets alone may be more.
+private func raiseFileLimit() {
+    let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    var limits = rlimit()
+    guard getrlimit(resource, &limits) == 0, limits.rlim_cur < limits.rlim_max else { return }
+    limits.rlim_cur = min(limits.rlim_max, 1 << 20)
+    _ = setrlimit(resource, &limits)
 }
 
 /// A request needs a few buffers of some hundred kilobytes for a moment. By default the allocator gives such memory back to the system as soon as it is
