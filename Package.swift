@@ -119,7 +119,8 @@ let package = Package(
             ], swiftSettings: settings),
         .executableTarget(name: "codecs", dependencies: ["ObsCore", "ObsCompress", "ObsEncoding"], path: "Benchmarks/codecs", swiftSettings: plainSettings),
         .executableTarget(
-            name: "scans", dependencies: ["ObsCore", "ObsRegex", "ObsStore", "ObsDisk", "ObsEngine"], path: "Benchmarks/scans", swiftSettings: plainSettings),
+            name: "scans", dependencies: ["ObsCore", "ObsRegex", "ObsStore", "ObsDisk", "ObsEngine", "ObsPromQL"], path: "Benchmarks/scans",
+            swiftSettings: plainSettings),
         .executableTarget(
             name: "scrape", dependencies: ["ObsCore", "ObsIngest", "ObsNet", "ObsYAML"], path: "Benchmarks/scrape", swiftSettings: plainSettings),
         .executableTarget(name: "obsq", dependencies: ["ObsCore", "ObsNet", "ObsWire"], swiftSettings: settings),

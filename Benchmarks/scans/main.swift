@@ -1,5 +1,6 @@
-// How long scans of a settled data folder take: `swift build -c release --product scans && .build/release/scans metrics|logs|traces DATA_DIR`.
-// A third word picks the scans with it in their name. The folder is opened as obsd does, so no obsd may have it; nothing is written to it.
+// How long scans of a settled data folder take: `swift build -c release --product scans && .build/release/scans metrics|promql|logs|traces DATA_DIR`.
+// A third word picks the scans with it in their name. The folder is opened as obsd does, so no obsd may have it; nothing is written to it, but by `promql` to an empty
+// one.
 import Glibc
 import ObsCore
 import ObsDisk
@@ -39,7 +40,7 @@ func time(_ name: String, rounds: Int = 7, _ body: () throws(ObsError) -> String
 func run() throws(ObsError) {
     let arguments = CommandLine.arguments
     guard arguments.count >= 3 else {
-        print("usage: scans metrics|logs|traces DATA_DIR [WORD]")
+        print("usage: scans metrics|promql|logs|traces DATA_DIR [WORD]")
         return
     }
     var configuration = EngineConfiguration(dataDirectory: arguments[2])
@@ -51,6 +52,7 @@ func run() throws(ObsError) {
     defer { engine.close() }
     switch arguments[1] {
     case "metrics": try scanMetrics(engine)
+    case "promql": try askPromQL(engine)
     case "logs": try scanLogs(engine)
     case "traces": try scanTraces(engine)
     default: print("no scans of \(arguments[1])")
