@@ -86,15 +86,12 @@ struct CompensatedSum {
     var sum = 0.0
     var compensation = 0.0
 
+    /// The error of the addition is exact, whichever of the two is greater (Knuth), unless the sum is no number any more.
     @inline(__always) mutating func add(_ value: Double) {
         let total = sum + value
-        if total.isInfinite {
-            compensation = 0
-        } else if abs(sum) >= abs(value) {
-            compensation += (sum - total) + value
-        } else {
-            compensation += (value - total) + sum
-        }
+        let part = total - sum
+        let error = (sum - (total - part)) + (value - part)
+        compensation = total.isFinite ? compensation + error : 0
         sum = total
     }
 

@@ -1,12 +1,11 @@
-// What an aggregation keeps of a group while its series pass: a state for each step. The loops are generic and specialised for
-// each state, so that a column costs one dynamic call.
+// What an aggregation keeps of a group while its series pass: a state for each step.
 internal import ObsCore
 
 /// A group while its series pass.
 struct FoldedGroup {
     let labels: Labels
     private let operation: AggregationOperator
-    private let fold: any ColumnFold
+    private let fold: ColumnFold
     /// Of a sum or a mean, once there is a histogram.
     private var histograms: HistogramFold?
     private let steps: Int
@@ -17,7 +16,7 @@ struct FoldedGroup {
         self.labels = labels
         self.steps = steps
         operation = node.operation
-        fold = columnFold(node.operation, steps: steps)
+        fold = ColumnFold(node.operation, steps: steps)
     }
 
     mutating func add(_ series: StepSeries) {
@@ -130,22 +129,55 @@ private struct HistogramFold {
     }
 }
 
-protocol ColumnFold: AnyObject {
-    func add(_ column: [Double])
-    /// The result; missing where no series had a value.
-    var column: [Double] { get }
-}
+/// What an aggregation keeps of a group's numbers: a state for each step. Which states is said once a column, so that the loop over the steps is made for each kind.
+private enum ColumnFold {
+    case sum(StepStates<CompensatedSum>)
+    case mean(StepStates<CompensatedMean>)
+    case count(StepStates<Count>)
+    case least(StepStates<Least>)
+    case most(StepStates<Most>)
+    case deviation(StepStates<Deviation>)
+    case variance(StepStates<Variance>)
+    case presence(StepStates<Presence>)
 
-func columnFold(_ operation: AggregationOperator, steps: Int) -> any ColumnFold {
-    switch operation {
-    case .sum: StateFold<CompensatedSum>(steps)
-    case .avg: StateFold<CompensatedMean>(steps)
-    case .count: StateFold<Count>(steps)
-    case .min: StateFold<Least>(steps)
-    case .max: StateFold<Most>(steps)
-    case .stddev: StateFold<Deviation>(steps)
-    case .stdvar: StateFold<Variance>(steps)
-    default: StateFold<Presence>(steps)
+    init(_ operation: AggregationOperator, steps: Int) {
+        switch operation {
+        case .sum: self = .sum(StepStates(steps))
+        case .avg: self = .mean(StepStates(steps))
+        case .count: self = .count(StepStates(steps))
+        case .min: self = .least(StepStates(steps))
+        case .max: self = .most(StepStates(steps))
+        case .stddev: self = .deviation(StepStates(steps))
+        case .stdvar: self = .variance(StepStates(steps))
+        default: self = .presence(StepStates(steps))
+        }
+    }
+
+    func add(_ column: [Double]) {
+        switch self {
+        case .sum(let states): states.add(column)
+        case .mean(let states): states.add(column)
+        case .count(let states): states.add(column)
+        case .least(let states): states.add(column)
+        case .most(let states): states.add(column)
+        case .deviation(let states): states.add(column)
+        case .variance(let states): states.add(column)
+        case .presence(let states): states.add(column)
+        }
+    }
+
+    /// The result; missing where no series had a value.
+    var column: [Double] {
+        switch self {
+        case .sum(let states): states.column
+        case .mean(let states): states.column
+        case .count(let states): states.column
+        case .least(let states): states.column
+        case .most(let states): states.column
+        case .deviation(let states): states.column
+        case .variance(let states): states.column
+        case .presence(let states): states.column
+        }
     }
 }
 
@@ -155,23 +187,33 @@ private protocol StepState {
     var value: Double { get }
 }
 
-private final class StateFold<State: StepState>: ColumnFold {
-    private var states: [State]
-    private var seen: [Bool]
+private final class StepStates<State: StepState> {
+    private let states: UnsafeMutableBufferPointer<State>
+    private let seen: UnsafeMutableBufferPointer<Bool>
 
-    init(_ steps: Int) {
-        states = [State](repeating: State(), count: steps)
-        seen = [Bool](repeating: false, count: steps)
+    @inline(__always) init(_ steps: Int) {
+        states = .allocate(capacity: steps)
+        states.initialize(repeating: State())
+        seen = .allocate(capacity: steps)
+        seen.initialize(repeating: false)
     }
 
-    func add(_ column: [Double]) {
-        for step in 0..<min(column.count, states.count) where !isMissing(column[step]) {
-            states[step].add(column[step])
-            seen[step] = true
+    deinit {
+        states.deinitialize().deallocate()
+        seen.deinitialize().deallocate()
+    }
+
+    @inline(__always) func add(_ column: [Double]) {
+        let (states, seen) = (states, seen)
+        column.withUnsafeBufferPointer { values in
+            for step in 0..<min(values.count, states.count) where !isMissing(values[step]) {
+                states[step].add(values[step])
+                seen[step] = true
+            }
         }
     }
 
-    var column: [Double] { states.indices.map { seen[$0] ? states[$0].value : missing } }
+    @inline(__always) var column: [Double] { states.indices.map { seen[$0] ? states[$0].value : missing } }
 }
 
 extension CompensatedSum: StepState {}

@@ -241,7 +241,12 @@ extension SeriesEvaluation {
         var notes = WindowNotes(metric: "", position: position)
         var column: StepSeries
         if extended == nil, samples.histograms.isEmpty, samples.startsMillis.isEmpty {
-            column = StepSeries(labels: samples.labels, values: try slide(samples, frame, timeline, first, second, function.body))
+            column = StepSeries(labels: samples.labels, values: [])
+            if let rate = function.rate {
+                column.values = try slideRates(samples, frame, timeline, rate)
+            } else {
+                column.values = try slide(samples, frame, timeline, first, second, function.body)
+            }
         } else {
             notes = WindowNotes(metric: samples.labels["__name__"] ?? "", position: position)
             column = try slideMixed(samples, frame, timeline, first, second, &notes, extended ?? function.mixed)

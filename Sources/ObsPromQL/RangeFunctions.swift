@@ -3,23 +3,54 @@ internal import Glibc
 internal import ObsCore
 internal import ObsStore
 
-/// Prometheus' extrapolation: the change seen within the window is scaled to the whole window, unless the series seems to begin
-/// or end in it; then by half an average interval past its samples. A counter is never extrapolated below zero.
-private func extrapolated(_ window: Window, isCounter: Bool, isRate: Bool) -> Double {
-    let count = window.count
-    guard count > 1 else { return missing }
-    let values = window.values
-    let first = values[0]
-    var change = values[count - 1] - first
-    if isCounter {
-        var previous = first
-        for index in 1..<count {
-            if values[index] < previous { change += previous }
-            previous = values[index]
+/// What `rate`, `increase` and `delta` differ in.
+struct RateKind: Sendable {
+    /// A fall is a new start from 0.
+    var isCounter: Bool
+    /// Per second.
+    var isRate: Bool
+}
+
+extension SeriesEvaluation {
+    /// Prometheus' extrapolation: the change seen within the window is scaled to the whole window, unless the series seems to begin
+    /// or end in it; then by half an average interval past its samples. A counter is never extrapolated below zero.
+    ///
+    /// Only the first and last sample of a window matter, and the samples at which a counter fell: those are looked for once a series.
+    func slideRates(_ samples: RangeSeries, _ frame: Frame, _ timeline: Timeline, _ kind: RateKind) throws(ObsError) -> [Double] {
+        try context.check()
+        return samples.timesMillis.withUnsafeBufferPointer { times in
+            samples.values.withUnsafeBufferPointer { values in rates(times, values, frame, timeline, kind) }
         }
     }
-    let scale = Extrapolation(first: window.times[0], last: window.times[count - 1], count: count)
-    return change * scale.factor(window.edges, isRate: isRate, counter: isCounter ? (first, change) : nil)
+
+    private func rates(
+        _ times: UnsafeBufferPointer<Int64>, _ values: UnsafeBufferPointer<Double>, _ frame: Frame, _ timeline: Timeline, _ kind: RateKind
+    ) -> [Double] {
+        // Indices of samples after a fall.
+        var falls: [Int] = []
+        if kind.isCounter { for index in values.indices.dropFirst() where values[index] < values[index - 1] { falls.append(index) } }
+        return [Double](unsafeUninitializedCapacity: timeline.count) { column, written in
+            var (lower, upper, fall) = (0, 0, 0)
+            for step in 0..<timeline.count {
+                let edges = WindowEdges(start: frame.references[step] &- frame.rangeMillis, end: frame.references[step])
+                while upper < times.count, times[upper] <= edges.end { upper &+= 1 }
+                while lower < upper, times[lower] <= edges.start { lower &+= 1 }
+                column[step] = missing
+                guard upper - lower > 1 else { continue }
+                let first = values[lower]
+                var change = values[upper - 1] - first
+                while fall < falls.count, falls[fall] <= lower { fall &+= 1 }
+                var next = fall
+                while next < falls.count, falls[next] < upper {
+                    change += values[falls[next] - 1]
+                    next &+= 1
+                }
+                let scale = Extrapolation(first: times[lower], last: times[upper - 1], count: upper - lower)
+                column[step] = change * scale.factor(edges, isRate: kind.isRate, counter: kind.isCounter ? (first, change) : nil)
+            }
+            written = timeline.count
+        }
+    }
 }
 
 /// Where the samples of a window lie.
@@ -167,6 +198,8 @@ struct RangeFunction: Sendable {
     /// For `anchored` and `smoothed` windows; nil where such have no meaning.
     let anchored: MixedWindowFunction?
     let smoothed: MixedWindowFunction?
+    /// Of those that extrapolate: then `body` is not asked.
+    let rate: RateKind?
     /// For windows without histograms of which only a summary is known.
     let summary: RangeSummary?
     /// Whether start timestamps matter.
@@ -176,7 +209,7 @@ struct RangeFunction: Sendable {
     ///   - mixed: for windows with histograms; without it those are left out, and that is told.
     init(
         _ name: String, parameters: Int = 0, keepsName: Bool = false, mixed: MixedWindowFunction? = nil, anchored: MixedWindowFunction? = nil,
-        smoothed: MixedWindowFunction? = nil, summary: RangeSummary? = nil, body: @escaping WindowFunction
+        smoothed: MixedWindowFunction? = nil, rate: RateKind? = nil, summary: RangeSummary? = nil, body: @escaping WindowFunction
     ) {
         self.name = name
         self.parameters = parameters
@@ -185,6 +218,7 @@ struct RangeFunction: Sendable {
         self.mixed = mixed ?? ignoringHistograms(body)
         self.anchored = anchored
         self.smoothed = smoothed
+        self.rate = rate
         self.summary = summary
     }
 }
@@ -210,8 +244,9 @@ private func rate(_ name: String, isCounter: Bool, isRate: Bool) -> RangeFunctio
         name, mixed: { window, _, _, notes throws(ObsError) in extrapolatedMixed(window, &notes, isCounter: isCounter, isRate: isRate) },
         anchored: { window, _, _, notes throws(ObsError) in changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .anchored) },
         smoothed: { window, _, _, notes throws(ObsError) in changeBetweenEdges(window, &notes, isCounter: isCounter, isRate: isRate, .smoothed) },
+        rate: RateKind(isCounter: isCounter, isRate: isRate),
         summary: RangeSummary(isCounter ? .all : .values) { extrapolated($0, $1, isCounter: isCounter, isRate: isRate) },
-        body: { window, _, _ throws(ObsError) in extrapolated(window, isCounter: isCounter, isRate: isRate) })
+        body: { _, _, _ in missing })
 }
 
 private func instantRate(_ name: String, isRate: Bool) -> RangeFunction {
