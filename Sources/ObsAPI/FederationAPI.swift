@@ -37,6 +37,7 @@ struct FederationAPI: Sendable {
 
     private func select(_ matchers: [LabelMatcher], _ context: QueryContext, _ rows: inout [Row]) throws(ObsError) {
         let now = services.clock.nowMillis()
+        services.queried.note([matchers], context.tenant, atMillis: now)
         let set = try services.reader.series(matchers, range: now - services.promQL.lookbackMillis...now, context: context)
         while let series = try set.next() {
             guard let row = newest(series) else { continue }

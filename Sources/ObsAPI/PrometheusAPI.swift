@@ -16,6 +16,7 @@ struct PrometheusAPI: Sendable {
             let time = try optionalTime("time", in: parameters) ?? services.clock.nowMillis()
             let lookback = try lookback(parameters)
             let expression = try expression(parameters)
+            services.queried.note(expression, context.tenant, atMillis: services.clock.nowMillis())
             let queuedNanos = context.elapsedNanos
             let result = try locating {
                 () throws(ObsError) in try services.promQL.instant(expression, atMillis: time, lookbackMillis: lookback, context: context)
@@ -41,6 +42,7 @@ struct PrometheusAPI: Sendable {
             }
             let lookback = try lookback(parameters)
             let expression = try expression(parameters)
+            services.queried.note(expression, context.tenant, atMillis: services.clock.nowMillis())
             let queuedNanos = context.elapsedNanos
             let result = try locating {
                 () throws(ObsError) in

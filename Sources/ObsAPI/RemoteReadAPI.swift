@@ -105,7 +105,9 @@ struct RemoteReadAPI: Sendable {
     /// Nil for a query of no time.
     private func select(_ query: RemoteReadRequest.Query, _ external: Labels, _ context: QueryContext) throws(ObsError) -> (any SeriesSet)? {
         guard query.startMillis <= query.endMillis else { return nil }
-        return try services.reader.series(try matchers(query, external), range: query.startMillis...query.endMillis, context: context)
+        let matchers = try matchers(query, external)
+        services.queried.note([matchers], context.tenant, atMillis: services.clock.nowMillis())
+        return try services.reader.series(matchers, range: query.startMillis...query.endMillis, context: context)
     }
 
     /// What asks for an external label asks for series that have none of their own.

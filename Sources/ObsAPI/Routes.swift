@@ -71,6 +71,7 @@ package struct Routes: Sendable {
         let api = PrometheusAPI(services: services)
         let state = RuntimeStateAPI(services: services)
         let status = StatusAPI(services: services)
+        let cardinality = CardinalityAPI(services: services)
         return [
             Route(getOrPost, "/api/v1/query", .query, .prometheus, api.query),
             Route(getOrPost, "/api/v1/query_range", .query, .prometheus, api.queryRange),
@@ -86,6 +87,8 @@ package struct Routes: Sendable {
             Route(get, "/api/v1/status/walreplay", .query, .prometheus, status.walReplay),
             Route(get, "/api/v1/status/config", .admin, .prometheus, status.configuration),
             Route(get, "/api/v1/status/flags", .admin, .prometheus, status.flags),
+            Route(get, "/api/v1/status/tsdb", .query, .prometheus, cardinality.headStatistics),
+            Route(get, "/api/v1/cardinality", .query, .prometheus, cardinality.explore),
             Route(post, "/api/v1/read", .query, .text, RemoteReadAPI(services: services).read),
             Route(get, "/federate", .query, .text, FederationAPI(services: services).federate),
             Route(["POST", "PUT"], "/api/v1/admin/tsdb/delete_series", .admin, .prometheus, api.deleteSeries),

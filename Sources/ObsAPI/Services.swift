@@ -27,6 +27,7 @@ package struct Services: Sendable {
     package var operations: WorkerPool
     package var lifecycle: Lifecycle
     package var build: BuildInfo
+    let queried = QueriedMetrics()
 
     package init(
         clock: any Clock, limits: Limits, authenticator: Authenticator, pipeline: IngestPipeline, tails: TailHub, reader: any Reader,

@@ -45,15 +45,21 @@ package final class IngestPipeline: Sendable {
     private let memory: MemoryAccount
     private let forwarding: Forwarding?
     private let otlp = Mutex(OTLPMetricOptions())
+    package let cardinality: CardinalityGuard
 
-    /// - Parameter forwarding: who gets a copy of the default tenant's metrics.
-    package init(appender: any Appender, tails: TailHub, limits: Limits, clock: any Clock, forwarding: Forwarding? = nil) {
+    /// - Parameters:
+    ///   - forwarding: who gets a copy of the default tenant's metrics.
+    ///   - cardinality: nil is one without bounds.
+    package init(
+        appender: any Appender, tails: TailHub, limits: Limits, clock: any Clock, forwarding: Forwarding? = nil, cardinality: CardinalityGuard? = nil
+    ) {
         self.appender = appender
         self.tails = tails
         self.clock = clock
         decoder = WireDecoder(limits: limits)
         memory = limits.memory.ingest
         self.forwarding = forwarding
+        self.cardinality = cardinality ?? CardinalityGuard(clock: clock)
         admission = Admission(bytesMax: limits.ingestBytesInFlightMax)
         SelfMetrics.gauge("obs_ingest_bytes_in_flight", help: "Bytes of requests that are decoded or wait for their sync.") { [admission] in
             Double(admission.bytesInFlight)
@@ -94,6 +100,8 @@ package final class IngestPipeline: Sendable {
                 origin.request = nil
                 addUp(&decoded, tenant)
             }
+            // Which values there were before decides, too.
+            if guarded(&decoded, tenant) { origin.request = nil }
             append(decoded, origin: origin, completion: leave)
         } catch {
             leave(.failure(error))
@@ -108,9 +116,18 @@ package final class IngestPipeline: Sendable {
         decoded.batch = .metrics(batch)
     }
 
+    /// Folds what is past the budgets of labels; true when it changed the batch.
+    private func guarded(_ decoded: inout DecodedRequest, _ tenant: TenantID) -> Bool {
+        guard case .metrics(var batch) = decoded.batch, cardinality.fold(&batch, tenant) else { return false }
+        decoded.batch = .metrics(batch)
+        return true
+    }
+
     /// Appends a batch made here (a scrape, a rule's outputs) and waits for the sync.
     package func ingest(_ batch: MetricBatch, tenant: TenantID) throws(ObsError) -> AppendOutcome {
         if batch.isEmpty { return AppendOutcome() }
+        var batch = batch
+        _ = cardinality.fold(&batch, tenant)
         forward(batch, tenant)
         return try appender.appendAndWait(batch, origin: WriteOrigin(tenant: tenant, receivedAtNanos: clock.nowNanos()))
     }
@@ -118,6 +135,8 @@ package final class IngestPipeline: Sendable {
     /// Appends a batch made here without waiting; `completion` runs as that of a request's.
     package func ingest(_ batch: MetricBatch, tenant: TenantID, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
         if batch.isEmpty { return completion(.success(AppendOutcome())) }
+        var batch = batch
+        _ = cardinality.fold(&batch, tenant)
         forward(batch, tenant)
         appender.append(batch, origin: WriteOrigin(tenant: tenant, receivedAtNanos: clock.nowNanos()), completion: completion)
     }

@@ -128,6 +128,7 @@ struct FileConfiguration {
     var remoteWrites = RemoteWriteConfigurations()
     var otlp = OTLPMetricOptions()
     var remoteWriteQueues = RemoteWriteSettings()
+    var cardinality = CardinalityBudget()
     /// `obsd.memory`; takes effect at the next start.
     var memoryBytes: Int?
     var text = ""
@@ -152,6 +153,7 @@ struct FileConfiguration {
             if let own = try root.mapping("obsd") {
                 if let storage = try own.mapping("storage") { self.storage = try StorageSettings(storage) }
                 if let queues = try own.mapping("remote-write") { remoteWriteQueues = try RemoteWriteSettings(queues) }
+                if let cardinality = try own.mapping("cardinality") { self.cardinality = try CardinalityBudget(cardinality) }
                 memoryBytes = try own.optional("memory")?.byteSize()
                 try own.finish()
             }

@@ -53,7 +53,8 @@ final class Daemon: Sendable {
             queues: RemoteWriteQueues(
                 layout: DiskLayout(root: configuration.flags["data"]), fileSystem: LocalFileSystem(), bytesMax: configuration.file.remoteWriteQueues.queueBytes),
             clock: clock, userAgent: "obsd/\(Obsd.build.version)")
-        pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock, forwarding: forwarding)
+        let cardinality = CardinalityGuard(clock: clock, stored: Self.storedLabels(engine, limits))
+        pipeline = IngestPipeline(appender: engine, tails: tails, limits: limits, clock: clock, forwarding: forwarding, cardinality: cardinality)
         let sink = SampleSink(pipeline: pipeline)
         let promQL = PromQLEngine(
             reader: engine, options: configuration.flags.isOn("promql-experimental") ? .experimental : PromQLOptions(), threads: ScanWorkers.threadsDefault)
@@ -86,6 +87,21 @@ final class Daemon: Sendable {
     }
 
     // MARK: Start
+
+    /// Label sets of a tenant since a time, for the guard. False while the log is replayed.
+    private static func storedLabels(_ engine: StorageEngine, _ limits: Limits) -> @Sendable (TenantID, Int64, (Labels) -> Void) -> Bool {
+        { [engine] tenant, since, use in
+            do throws(ObsError) {
+                let context = QueryContext(tenant: tenant, limits: limits)
+                try engine.forEachLabelSet(.metrics, [], range: since...Int64.max, context: context) { use($0) }
+                return true
+            } catch {
+                if error.code == .unavailable { return false }
+                DiagnosticLog.warn("labels of the store not counted; the guard on cardinality begins with none", [("error", error.description)])
+                return true
+            }
+        }
+    }
 
     private static func engineConfiguration(_ configuration: Configuration) throws(ObsError) -> EngineConfiguration {
         var engine = EngineConfiguration(dataDirectory: configuration.flags["data"], retentionMillis: configuration.retentionMillis)
@@ -206,6 +222,7 @@ final class Daemon: Sendable {
         pipeline.setOTLP(file.otlp)
         scrapes.apply(file.prometheus.scrapes)
         engine.setRetention(retention)
+        pipeline.cardinality.set(file.cardinality)
     }
 
     private func ruleSettings(_ global: PrometheusConfiguration.Global) -> RuleSettings {

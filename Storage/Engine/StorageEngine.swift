@@ -11,8 +11,8 @@ internal import ObsWAL
 ///
 /// Threads: every member may be called from any thread.
 package final class StorageEngine: Appender, Reader, StoreAdministration, Sendable {
-    private let shared: EngineShared
-    private let metrics: SignalStore<MetricHead>
+    let shared: EngineShared
+    let metrics: SignalStore<MetricHead>
     private let logs: SignalStore<LogHead>
     private let traces: SignalStore<SpanHead>
     private let metricsMerger: SegmentMerger<MetricHead>
@@ -414,7 +414,7 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
     }
 
     /// What there is of labels; spans have none.
-    private func lookup(
+    func lookup(
         _ signal: Signal, _ selectors: [[LabelMatcher]], _ range: ClosedRange<Int64>, _ limit: Int, _ context: QueryContext
     ) throws(ObsError) -> LabelLookup? {
         let question = LabelQuestion(selectors: selectors, range: range, limit: max(0, limit), context: context)

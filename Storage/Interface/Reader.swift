@@ -28,6 +28,14 @@ package protocol Reader: Sendable {
     /// (none given: all), series in label order. What a sender repeats comes once.
     func exemplars(_ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> [SeriesExemplars]
 
+    /// Label sets as `labelSets` gives them, one at a time, however many: nothing is kept of those given.
+    func forEachLabelSet(
+        _ signal: Signal, _ selectors: [[LabelMatcher]], range: ClosedRange<Int64>, context: QueryContext, _ body: (Labels) throws(ObsError) -> Void
+    ) throws(ObsError)
+
+    /// What `series` of these would have to look at, from indexes alone.
+    func estimate(_ matchers: [LabelMatcher], range: ClosedRange<Int64>, context: QueryContext) throws(ObsError) -> ReadEstimate
+
     /// Type, unit and help of the tenant's metric families, as last said.
     func metricFamilies(context: QueryContext) throws(ObsError) -> MetricFamilies
 

@@ -50,6 +50,32 @@ final class IngestPipelineTests: XCTestCase {
         return box.wait(until: { $0 }) ?? .failure(ObsError(.internalError, "no answer"))
     }
 
+    /// What was folded depends on what came before: the log gets the batch.
+    func testAFoldedRequestIsLoggedAsItsBatch() throws {
+        DiagnosticLog.threshold = .error
+        let appender = RecordingAppender()
+        let cardinality = CardinalityGuard(clock: FixedClock())
+        var budget = CardinalityBudget()
+        budget.valuesMax = 1
+        cardinality.set(budget)
+        let pipeline = IngestPipeline(appender: appender, tails: TailHub(), limits: Limits(), clock: FixedClock(), cardinality: cardinality)
+        func write(_ user: String) throws {
+            var writer = ProtobufWriter()
+            writer.timeSeries(1, Labels([("__name__", "m"), ("user", user)]), times: [1_700_000_000_000], values: [1])
+            _ = try ingest(pipeline, RawRequest(format: .remoteWrite1, compression: .none, body: writer.bytes)).get()
+        }
+        try write("a")
+        while !cardinality.isSeeded(.default) { usleep(1000) }
+        try write("a")
+        try write("b")
+        var scraped = MetricBatch()
+        scraped.append(Labels([("__name__", "m"), ("user", "c")]), timeMillis: 1_700_000_005_000, value: 1)
+        _ = try pipeline.ingest(scraped, tenant: .default)
+        XCTAssertEqual(appender.requests.withLock { $0 }, [.remoteWrite1, .remoteWrite1, nil, nil])
+        XCTAssertEqual(
+            try appender.store.labelValues(.metrics, "user", [], range: .min ... .max, context: QueryContext(tenant: .default)), ["__overflow__", "a"])
+    }
+
     func testLogsAreStoredThenTailed() throws {
         let appender = RecordingAppender()
         let tails = TailHub()
