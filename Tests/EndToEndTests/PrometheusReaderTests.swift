@@ -16,8 +16,11 @@ final class PrometheusReaderTests: XCTestCase {
         let end: Int64
         var series: [(labels: Labels, times: [Int64], values: [Double])] = []
 
-        init() {
-            end = Int64(Date().timeIntervalSince1970) * 1000 - 5123
+        /// - Parameter withinOneBlock: Prometheus cuts its chunks every two hours; then none is cut there.
+        init(withinOneBlock: Bool = false) {
+            let now = Int64(Date().timeIntervalSince1970) * 1000 - 5123
+            let border = now / 7_200_000 * 7_200_000
+            end = withinOneBlock && now - border < 1_900_000 ? border - 1000 : now
             var random = SplitMix(state: 3)
             for number in 0..<12 {
                 let name = number < 8 ? "requests_total" : "temperature"
@@ -116,7 +119,7 @@ final class PrometheusReaderTests: XCTestCase {
     func testStreamedChunksAreTheirs() throws {
         let folder = try TemporaryFolder()
         let obsd = try ObsdProcess(data: folder.path + "/data")
-        let samples = Samples()
+        let samples = Samples(withinOneBlock: true)
         let (server, theirs) = try prometheus(folder, "writer", "", ["--web.enable-remote-write-receiver"])
         for address in [obsd.http, theirs] {
             let headers = [(name: "Content-Type", value: "application/x-protobuf"), (name: "Content-Encoding", value: "snappy")]
