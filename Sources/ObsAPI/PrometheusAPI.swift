@@ -16,12 +16,15 @@ struct PrometheusAPI: Sendable {
             let time = try optionalTime("time", in: parameters) ?? services.clock.nowMillis()
             let lookback = try lookback(parameters)
             let expression = try expression(parameters)
+            let lookBack = lookback ?? services.promQL.lookbackMillis
+            let windows = expression.windows(startMillis: time, endMillis: time, stepMillis: 0, lookbackMillis: lookBack)
+            if try explained(windows, parameters, context, answer) { return }
             services.queried.note(expression, context.tenant, atMillis: services.clock.nowMillis())
             let queuedNanos = context.elapsedNanos
             let result = try locating {
                 () throws(ObsError) in try services.promQL.instant(expression, atMillis: time, lookbackMillis: lookback, context: context)
             }
-            try write(result, limit, parameters, queuedNanos, context, answer)
+            try write(result, windows, limit, parameters, queuedNanos, context, answer)
         }
     }
 
@@ -42,6 +45,9 @@ struct PrometheusAPI: Sendable {
             }
             let lookback = try lookback(parameters)
             let expression = try expression(parameters)
+            let lookBack = lookback ?? services.promQL.lookbackMillis
+            let windows = expression.windows(startMillis: start, endMillis: end, stepMillis: step, lookbackMillis: lookBack)
+            if try explained(windows, parameters, context, answer) { return }
             services.queried.note(expression, context.tenant, atMillis: services.clock.nowMillis())
             let queuedNanos = context.elapsedNanos
             let result = try locating {
@@ -49,8 +55,20 @@ struct PrometheusAPI: Sendable {
                 try services.promQL.range(
                     expression, startMillis: start, endMillis: end, stepMillis: step, lookbackMillis: lookback, context: context)
             }
-            try write(result, limit, parameters, queuedNanos, context, answer)
+            try write(result, windows, limit, parameters, queuedNanos, context, answer)
         }
+    }
+
+    /// Answers `explain=1`: what the query would look at. False when it is to be run.
+    private func explained(
+        _ windows: [SelectorWindow], _ parameters: Parameters, _ context: QueryContext, _ answer: AnswerStream
+    ) throws(ObsError) -> Bool {
+        guard ["1", "true"].contains(parameters["explain"]) else { return false }
+        let explanation = try QueryExplanation(windows, services.reader, context)
+        answer.beginSuccess()
+        explanation.write(&answer.json)
+        try answer.endSuccess()
+        return true
     }
 
     func series(_ request: HTTPRequest, _ responder: any HTTPResponder) {
@@ -103,12 +121,13 @@ struct PrometheusAPI: Sendable {
     }
 
     func queryExemplars(_ request: HTTPRequest, _ responder: any HTTPResponder) {
-        run(request, responder) { parameters, _ throws(ObsError) in
-            _ = try expression(parameters)
-            return .success {
-                $0.beginArray()
-                $0.endArray()
-            }
+        stream(request, responder) { parameters, context, answer throws(ObsError) in
+            let start = try optionalTime("start", in: parameters) ?? -9_000_000_000_000_000
+            let end = try optionalTime("end", in: parameters) ?? 9_000_000_000_000_000
+            if end < start { throw ObsError(.badInput, "end timestamp must not be before start timestamp") }
+            let selectors = try expression(parameters).selectors.map(\.matchers)
+            let found = selectors.isEmpty ? [] : try services.reader.exemplars(selectors, range: start...end, context: context)
+            try list(found, 0, answer) { $0.exemplars($1) }
         }
     }
 
@@ -253,7 +272,8 @@ struct PrometheusAPI: Sendable {
     private static let truncated = "results truncated due to limit"
 
     private func write(
-        _ result: PromQLResult, _ limit: Int, _ parameters: Parameters, _ queuedNanos: Int64, _ context: QueryContext, _ answer: AnswerStream
+        _ result: PromQLResult, _ windows: [SelectorWindow], _ limit: Int, _ parameters: Parameters, _ queuedNanos: Int64, _ context: QueryContext,
+        _ answer: AnswerStream
     ) throws(ObsError) {
         var warnings = result.warnings
         var value = result.value
@@ -279,7 +299,22 @@ struct PrometheusAPI: Sendable {
         try answer.value(value)
         if !statistics.isEmpty { answer.json.statistics(context.statistics, queuedNanos: queuedNanos, evaluatedNanos: evaluatedNanos) }
         answer.json.endObject()
-        try answer.endSuccess(warnings: warnings, infos: result.infos)
+        var infos = result.infos
+        if isEmpty(value) {
+            let empty = EmptyAnswer(
+                reader: services.reader, context: context, nowMillis: services.clock.nowMillis(),
+                retentionMillis: services.lifecycle.runtime().retentionMillis)
+            infos += empty.reasons(windows)
+        }
+        try answer.endSuccess(warnings: warnings, infos: infos)
+    }
+
+    private func isEmpty(_ value: PromQLValue) -> Bool {
+        switch value {
+        case .scalar, .string: false
+        case .vector(let samples): samples.isEmpty
+        case .matrix(let series): series.isEmpty
+        }
     }
 }
 

@@ -85,6 +85,27 @@ extension JSONWriter {
         endObject()
     }
 
+    /// A series with its exemplars.
+    mutating func exemplars(_ series: SeriesExemplars) {
+        beginObject()
+        key("seriesLabels")
+        labels(series.labels)
+        key("exemplars")
+        beginArray()
+        for exemplar in series.exemplars {
+            beginObject()
+            key("labels")
+            labels(exemplar.labels)
+            key("value")
+            sampleValue(exemplar.value)
+            key("timestamp")
+            seconds(millis: exemplar.timeMillis)
+            endObject()
+        }
+        endArray()
+        endObject()
+    }
+
     mutating func strings(_ texts: some Sequence<String>) {
         beginArray()
         for text in texts { string(text) }

@@ -90,6 +90,7 @@ final class API {
         runtime.startedMillis = 1_699_999_990_000
         runtime.configuredMillis = 1_699_999_991_000
         runtime.retention = "30d"
+        runtime.retentionMillis = 30 * 86_400_000
         runtime.memoryBytesMax = 1024
         runtime.flags = [("data", "/d"), ("retention", "30d")]
         let tails = TailHub(limits)

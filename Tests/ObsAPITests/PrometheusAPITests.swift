@@ -40,7 +40,7 @@ final class PrometheusAPITests: XCTestCase {
             #"{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[1700000000,"1"]},{"metric":{"__name__":"up","job":"b\"é"},"value":[1700000000,"1"]}]}"#
         )
         check("up{job=\"a\"}", #"{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a"},"value":[1699999940.500,"0"]}]}"#, "&time=1699999940.5")
-        check("nothing", #"{"resultType":"vector","result":[]}"#)
+        check("vector(1) > 2", #"{"resultType":"vector","result":[]}"#)
         check("sum(size)", #"{"resultType":"vector","result":[{"metric":{},"value":[1700000000,"1e+21"]}]}"#)
         check(
             "up{job=\"a\"}[2m]",
@@ -56,7 +56,7 @@ final class PrometheusAPITests: XCTestCase {
             #"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"a"},"values":[[1699999940,"0"],[1699999970,"0"],[1700000000,"1"]]}]}}"#
         )
         assertAnswer(
-            api.get("/api/v1/query_range?query=nothing&start=1&end=2&step=1"), 200, #"{"status":"success","data":{"resultType":"matrix","result":[]}}"#)
+            api.get("/api/v1/query_range?query=vector(1)%3E2&start=1&end=2&step=1"), 200, #"{"status":"success","data":{"resultType":"matrix","result":[]}}"#)
     }
 
     /// vmalert posts an empty body with everything in the URL and a JSON type; Grafana posts forms.
@@ -75,6 +75,37 @@ final class PrometheusAPITests: XCTestCase {
 
     private func expectedSeries() throws -> String {
         #"{"status":"success","data":[{"__name__":"size","job":"a","le":"0.5"},{"__name__":"up","job":"a"}]}"#
+    }
+
+    func testExemplars() throws {
+        let api = try API()
+        var writer = ProtobufWriter()
+        writer.message(1) { series in
+            series.labels(1, Labels([("__name__", "seen_total"), ("job", "a")]))
+            series.message(2) {
+                $0.double(1, 7)
+                $0.int(2, 1_700_000_000_000)
+            }
+            for (trace, value, time) in [("t1", 6.0, 1_699_999_990_479), ("t2", 0.5, 1_699_999_995_000)] as [(String, Double, Int64)] {
+                series.message(3) {
+                    $0.labels(1, Labels([("trace_id", trace)]))
+                    $0.double(2, value)
+                    $0.int(3, time)
+                }
+            }
+        }
+        XCTAssertEqual(api.send("POST", "/api/v1/write", [("Content-Type", "application/x-protobuf")], body: snappyCompress(writer.bytes)).status, 204)
+        let first = #"{"labels":{"trace_id":"t1"},"value":"6","timestamp":1699999990.479}"#
+        let second = #"{"labels":{"trace_id":"t2"},"value":"0.5","timestamp":1699999995}"#
+        func check(_ target: String, _ exemplars: String, line: UInt = #line) {
+            let series = exemplars.isEmpty ? "" : #"{"seriesLabels":{"__name__":"seen_total","job":"a"},"exemplars":[\#(exemplars)]}"#
+            assertAnswer(api.get("/api/v1/query_exemplars?query=" + target), 200, #"{"status":"success","data":[\#(series)]}"#, line: line)
+        }
+        check(encoded("rate(seen_total[5m])"), first + "," + second)
+        check("seen_total&start=1699999991&end=1700000000", second)
+        check("other", "")
+        check("1", "")
+        assertAnswer(api.get("/api/v1/query_exemplars?query=up&start=2&end=1"), 400, bad("end timestamp must not be before start timestamp"))
     }
 
     func testLimitTruncatesWithAWarning() throws {
