@@ -70,8 +70,8 @@ extension SampleAspect {
     /// What of the last sample a summary must tell; nil where it cannot.
     fileprivate var summaryParts: SummaryParts? {
         switch self {
-        case .value: .values
-        case .time, .numberTime, .presence: []
+        case .value: [.newest, .values]
+        case .time, .numberTime, .presence: .newest
         case .start: nil
         }
     }

@@ -10,6 +10,9 @@ package struct SummaryParts: OptionSet, Sendable {
     /// How often the value fell, and from where: what `rate`, `increase` and `resets` of a counter need.
     package static let resets = SummaryParts(rawValue: 2)
     package static let all: SummaryParts = [.values, .resets]
+    /// Only the newest sample is looked at: `lastMillis` and `endsStale`, with `.values` also `last`. The rest may then be of fewer samples, or of more than the range
+    /// has; what is asked for is known of most chunks although the range cuts through them.
+    package static let newest = SummaryParts(rawValue: 4)
 }
 
 /// What the samples of a stretch of time come to: enough for counts, last values, extremes, sums and the increase of a counter.

@@ -74,7 +74,9 @@ package struct SeriesScan {
         let (page, rows) = try rows(ordinal)
         let statistics = try statistics(page.table)
         var summary = SampleSummary()
-        for row in rows {
+        // Of the newest sample the last chunk tells that has any.
+        for row in parts.contains(.newest) ? Array(rows.reversed()) : Array(rows) {
+            if parts.contains(.newest), !summary.isEmpty { break }
             let chunk = page.table.chunks[row]
             if let known = reader.summary(chunk, statistics.summaries[row], parts, range, deleted) {
                 summary.append(known)
@@ -150,7 +152,8 @@ extension MetricSegmentReader {
     fileprivate func summary(
         _ chunk: Chunk, _ summary: SampleSummary, _ parts: SummaryParts, _ range: ClosedRange<Int64>, _ deleted: [ClosedRange<Int64>]
     ) -> SampleSummary? {
-        guard summary.count > 0, summary.known.isSuperset(of: parts), range.lowerBound <= chunk.minTime, chunk.maxTime <= range.upperBound else { return nil }
+        guard summary.count > 0, summary.known.isSuperset(of: parts.subtracting(.newest)), chunk.maxTime <= range.upperBound else { return nil }
+        guard range.lowerBound <= chunk.minTime || parts.contains(.newest) else { return nil }
         return deleted.contains { $0.lowerBound <= chunk.maxTime && $0.upperBound >= chunk.minTime } ? nil : summary
     }
 }

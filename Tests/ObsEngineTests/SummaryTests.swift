@@ -57,7 +57,9 @@ final class SummaryTests: EngineTestCase {
                 if step % 6 == 0 {
                     let first = Int64.random(in: -10...6000, using: &random)
                     for range in [.min ... .max, first...first + Int64.random(in: 0...9000, using: &random)] as [ClosedRange<Int64>] {
-                        for parts in [[], .values, .all] as [SummaryParts] { try assertEqual(engine, range, parts, "seed \(seed) step \(step)") }
+                        for parts in [[], .values, .all, .newest, [.newest, .values]] as [SummaryParts] {
+                            try assertEqual(engine, range, parts, "seed \(seed) step \(step)")
+                        }
                     }
                 }
             }
@@ -73,6 +75,8 @@ final class SummaryTests: EngineTestCase {
         try engine.flush()
         XCTAssertEqual(try assertEqual(engine, .min ... .max, .all, "all"), 0)
         XCTAssertEqual(try assertEqual(engine, 1...100_000, .all, "first chunk partly"), 2 * 1023)
+        XCTAssertEqual(try assertEqual(engine, 25_000...29_995, [.newest, .values], "the newest of a chunk that is cut"), 0)
+        XCTAssertEqual(try assertEqual(engine, 25_000...29_000, .newest, "what comes after the range"), 2 * 401)
         try write(engine, [("a", 10_241, 7)])
         XCTAssertEqual(try assertEqual(engine, .min ... .max, .all, "late in the head"), 1025)
         try engine.flush()
@@ -122,6 +126,14 @@ private func sampleValue(kind: Int, _ index: Int64, _ random: inout SplitMix) ->
 /// - Parameter parts: those that must be the same.
 func assertSame(_ found: SampleSummary, _ expected: SampleSummary, _ parts: SummaryParts, _ message: String) {
     func same(_ a: Double, _ b: Double) -> Bool { a.bitPattern == b.bitPattern || a.isNaN && b.isNaN }
+    if parts.contains(.newest) {
+        XCTAssertEqual(found.endsStale, expected.endsStale, "end of \(message)")
+        if expected.endsStale { return }
+        XCTAssertEqual(found.lastMillis, expected.lastMillis, "newest time of \(message)")
+        XCTAssertTrue(!parts.contains(.values) || same(found.last, expected.last), "newest value of \(message)")
+        XCTAssertGreaterThan(found.count, 0, message)
+        return
+    }
     XCTAssertTrue(found.known.isSuperset(of: parts), message)
     XCTAssertEqual(found.count, expected.count, "count of \(message)")
     XCTAssertEqual(found.staleCount, expected.staleCount, "stale markers of \(message)")
