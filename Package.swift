@@ -32,7 +32,7 @@ func fuzz() -> Target {
     let path = "Tests/Fuzz"
     let dependencies: [Target.Dependency] = [
         "ObsCore", "ObsCompress", "ObsHash", "ObsYAML", "ObsWire", "ObsNet", "ObsStore", "ObsEncoding", "ObsDisk", "ObsWAL", "ObsSegment", "ObsPromQL",
-        "ObsLogQL", "ObsTraceQL", "ObsIngest", "ObsRules", "ObsAPI", "ObsEngine",
+        "ObsLogQL", "ObsTraceQL", "ObsIngest", "ObsRules", "ObsAPI", "ObsEngine", "ObsQueue",
     ]
     let others = ["README.md", "run", "corpus", "crashes"]
     if isFuzzing {

@@ -88,8 +88,9 @@ final class RemoteWriteSender: Sendable {
     private func waitMillis(_ status: BatchQueueStatus) -> Int64 {
         guard let oldest = status.oldestMillis else { return 1000 }
         if status.samples >= configuration.queue.samplesMax { return 0 }
-        // A clock that was set back must not hold them up for ever.
-        return min(configuration.queue.deadlineMillis, oldest + configuration.queue.deadlineMillis - clock.nowMillis())
+        // A clock that was set back must not hold them up until it is there again.
+        let age = clock.nowMillis() - oldest
+        return age < 0 ? 0 : configuration.queue.deadlineMillis - age
     }
 
     private func round(_ status: BatchQueueStatus) {

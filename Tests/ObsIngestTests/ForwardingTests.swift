@@ -321,4 +321,42 @@ final class ForwardingTests: XCTestCase {
             "remote_write: [{url: 'http://x', queue_config: {min_shards: 9, max_shards: 3}}]",
             "remote_write[0].queue_config.max_shards (line 1): max_shards is less than min_shards")
     }
+
+    // MARK: - Where batches leave the pipeline
+
+    func testRequestsAreQueuedBeforeTheirAnswer() throws {
+        let disk = MemoryFileSystem()
+        let forwarding = Forwarding(queues: Queues(disk: disk))
+        try forwarding.apply(entries("remote_write: [{url: 'http://127.0.0.1:1/', \(fast)}]", address: ""))
+        let pipeline = IngestPipeline(appender: InMemoryStore(), tails: TailHub(), limits: Limits(), clock: ManualClock(), forwarding: forwarding)
+        var encoder = RemoteWriteEncoder(.version2)
+        encoder.add(batch(5), series: 0, rows: [], exemplars: [])
+        let request = RawRequest(format: .remoteWrite2, compression: .snappy, body: snappyCompress(encoder.message()))
+        @Sendable func samples() -> Int { forwarding.receivers[0].queue.status.samples }
+        for (tenant, expected) in [(TenantID.default, 1), (try TenantID("other"), 1)] {
+            let seen = Monitor<Int?>(nil)
+            pipeline.ingest(request, tenant: tenant) { result in
+                XCTAssertEqual((try? result.get())?.rejected, 0)
+                seen.update { $0 = samples() }
+            }
+            XCTAssertEqual(seen.wait(timeoutNanos: 20 * nanosPerSecond) { $0 }, expected, tenant.name)
+        }
+        // What nobody sends again is queued even when the store refuses it.
+        struct Refusing: Appender {
+            func append(_ batch: MetricBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {
+                completion(.failure(ObsError(.overloaded, "full")))
+            }
+            func append(_ batch: LogBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {}
+            func append(_ batch: SpanBatch, origin: WriteOrigin, completion: @escaping @Sendable (Result<AppendOutcome, ObsError>) -> Void) {}
+        }
+        let refused = IngestPipeline(appender: Refusing(), tails: TailHub(), limits: Limits(), clock: ManualClock(), forwarding: forwarding)
+        XCTAssertThrowsError(try refused.ingest(batch(6), tenant: .default))
+        XCTAssertEqual(samples(), 2)
+        // A request that is refused is sent again by its sender.
+        let answered = Monitor(false)
+        refused.ingest(request, tenant: .default) { _ in answered.update { $0 = true } }
+        XCTAssertNotNil(answered.wait(timeoutNanos: 20 * nanosPerSecond) { $0 ? () : nil })
+        XCTAssertEqual(samples(), 2)
+        forwarding.stop()
+    }
 }

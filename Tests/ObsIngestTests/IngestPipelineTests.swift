@@ -96,6 +96,23 @@ final class IngestPipelineTests: XCTestCase {
         XCTAssertEqual(batch.count, 2)
     }
 
+    /// Replay knows no options: what was named by others than the defaults is logged as it was named.
+    func testMetricsNamedByOptionsAreLoggedAsBatches() throws {
+        let body =
+            #"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"a.b","gauge":{"dataPoints":[{"timeUnixNano":"1700000000000000000","asInt":"1"}]}}]}]}]}"#
+        let request = RawRequest(format: .otlpMetricsJSON, compression: .none, body: Array(body.utf8))
+        let appender = RecordingAppender()
+        let pipeline = pipeline(appender)
+        _ = try ingest(pipeline, request).get()
+        var options = OTLPMetricOptions()
+        options.naming = .unchanged
+        pipeline.setOTLP(options)
+        _ = try ingest(pipeline, request).get()
+        // Logs do not care.
+        _ = try ingest(pipeline, RawRequest(format: .lokiJSON, compression: .none, body: Array(loki.utf8))).get()
+        XCTAssertEqual(appender.requests.withLock { $0 }, [.otlpMetricsJSON, nil, .lokiJSON])
+    }
+
     /// What a lowered bound would refuse today was acknowledged yesterday.
     func testReplayIsNotBoundByALoweredLimit() throws {
         var limits = Limits()

@@ -6,6 +6,7 @@ import ObsEncoding
 @testable import ObsEngine
 import ObsHash
 import ObsIngest
+import ObsQueue
 @testable import ObsSegment
 import ObsStore
 @testable import ObsWAL
@@ -36,6 +37,21 @@ let diskTargets: [FuzzTarget] = [
         touch(batch)
         let encoded = BatchCodec.encode(batch)
         precondition(BatchCodec.encode(required { try BatchCodec.decodeSpans(encoded) }) == encoded)
+    },
+    FuzzTarget("batch-queue") { bytes in
+        let disk = MemoryFileSystem()
+        try disk.makeDirectories("q")
+        try disk.create(DiskLayout.queueFile("q", number: 1)).append(bytes)
+        try disk.create(DiskLayout.queueRemoved("q")).append(Array(bytes.suffix(60)))
+        let queue = try DiskBatchQueue(disk, folder: "q", bytesMax: 1 << 20)
+        let read = try queue.read(from: 0, samplesMax: .max)
+        for batch in read.batches { touch(batch.batch) }
+        // It goes on, whatever it found.
+        var batch = MetricBatch()
+        batch.append(Labels([("__name__", "m")]), timeMillis: 1, value: 1)
+        try queue.append(batch, nowMillis: 1)
+        let last = try queue.read(from: queue.status.nextNumber - 1, samplesMax: 1)
+        precondition(last.batches.count == 1)
     },
     FuzzTarget("tombstone") { try readTombstone($0) },
     FuzzTarget("tombstone-sealed") { bytes in

@@ -18,6 +18,9 @@ let netTargets: [FuzzTarget] = [
             }
         }
     },
+    FuzzTarget("dns-answer") { bytes in
+        for kind in [DNSRecord.Kind.a, .aaaa, .srv, .mx, .ns] { _ = try? DNSMessage.records(bytes, kind) }
+    },
     FuzzTarget("form") { _ = parseForm($0) },
     FuzzTarget("query-parameters") { bytes in
         let parameters = Parameters(pairs: parseForm(bytes))
