@@ -59,6 +59,11 @@ extension Labels {
     }
 }
 
+extension Labels {
+    /// All bytes at once; an array's own way is one byte after the other.
+    package func hash(into hasher: inout Hasher) { bytes.withUnsafeBytes { hasher.combine(bytes: $0) } }
+}
+
 extension Labels: Comparable {
     package static func < (a: Labels, b: Labels) -> Bool { compare(a, b) < 0 }
 }
