@@ -105,7 +105,7 @@ final class BadInputTests: XCTestCase {
             ("/insert/jsonline", json, "zstd", Array(zstdCompress(jsonLine, level: 1).dropLast(4)), 400, .native),
             // Wrong type or encoding
             ("/api/v1/write", json, "snappy", snappyCompress(write), 415, .text), ("/api/v1/write", protobuf, "br", write, 415, .text),
-            ("/api/v1/write", "application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", snappyCompress(write), 415, .text),
+            ("/api/v1/write", "application/x-protobuf;proto=io.prometheus.write.v9.Request", "snappy", snappyCompress(write), 415, .text),
             ("/insert/jsonline", json, "br", jsonLine, 415, .native), ("/v1/logs", "text/plain", nil, jsonLine, 415, .any),
             // Too large, as sent and as decoded
             ("/api/v1/write", protobuf, "snappy", [UInt8](repeating: 7, count: 100_001), 413, .any), ("/insert/jsonline", json, nil, bomb, 413, .any),

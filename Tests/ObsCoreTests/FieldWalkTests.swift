@@ -103,7 +103,8 @@ final class FieldWalkTests: XCTestCase {
     func testAttributes() {
         var list: [UInt8] = []
         for (key, value) in [
-            ("s", .string("x y")), ("b", .bool(true)), ("i", .int(-7)), ("d", .double(0.25)), ("y", .bytes([1, 2])), ("l", .list("[1]")), ("s", .string("second")),
+            ("s", .string("x y")), ("b", .bool(true)), ("i", .int(-7)), ("d", .double(0.25)), ("y", .bytes([1, 2])), ("l", .list("[1]")),
+            ("s", .string("second")),
         ] as [(String, AttributeValue)] {
             list.appendAttribute(key.utf8, value)
         }
