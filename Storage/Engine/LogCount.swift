@@ -13,6 +13,8 @@ struct LogCount {
     private let context: QueryContext
     private let workers: ScanWorkers
     private let tally: Monitor<Tally>
+    /// Where values of a field are counted instead of streams.
+    private let fields: FieldCount?
 
     private struct Tally {
         var counts: [Labels: [Int]] = [:]
@@ -20,7 +22,8 @@ struct LogCount {
         var keys = SharedKeys()
     }
 
-    init(_ selection: LogSelection, grid: LogCountGrid, context: QueryContext, workers: ScanWorkers) {
+    init(_ selection: LogSelection, grid: LogCountGrid, fields: FieldCount? = nil, context: QueryContext, workers: ScanWorkers) {
+        self.fields = fields
         self.selection = selection
         self.grid = grid
         self.context = context
@@ -124,16 +127,23 @@ struct LogCount {
     private func count(_ work: Work, _ repeated: RowSet) throws(ObsError) {
         let info = work.block.info
         let isWhole = info.minNanos >= selection.startNanos && info.maxNanos < selection.endNanos
+        if let fields, isWhole, repeated.isEmpty, selection.lines.isEmpty, work.mask.isEmpty, !work.matching.contains(false),
+            try fields.add(work.block, selection.fields)
+        {
+            return
+        }
         let bucket = isWhole && grid.bucket(info.minNanos) == grid.bucket(info.maxNanos) ? grid.bucket(info.minNanos) : nil
-        if let bucket, repeated.isEmpty, selection.lines.isEmpty, selection.fields.isEmpty, work.mask.isEmpty, let counts = info.counts {
+        if let bucket, fields == nil, repeated.isEmpty, selection.lines.isEmpty, selection.fields.isEmpty, work.mask.isEmpty, let counts = info.counts {
             return try add(bucket, work.block.streams, counts.streams, work.matching)
         }
+        if try selection.excludes(work.block) { return }
         let hidden = work.mask.isEmpty ? [] : work.block.streams.map { work.mask.rows($0) }
         let wanted = selection.startNanos..<selection.endNanos
         var rows = try selection.rows(of: work.block, matching: work.matching, times: wanted, hidden: hidden)
         context.count(blocks: 1, bytesRead: info.bytes, rows: info.rows)
         try removeRepeated(work.block, repeated.intersection(rows), from: &rows)
         if rows.isEmpty { return }
+        if let fields { return try fields.add(work.block, rows) }
         if let bucket, work.block.streams.count == 1 { return try add(bucket, work.block.streams, [UInt32(rows.population)], [true]) }
         try add(work.block, rows, bucket)
     }
@@ -198,6 +208,7 @@ struct LogCount {
         let hidden = past.isEmpty ? [] : labels.map { past.rows($0) }
         let hashes = streamHashes(batch)
         var counts = [Int](repeating: 0, count: labels.count * grid.count)
+        var rows: [Int] = []
         batch.bytes.withUnsafeBytes { bytes in
             for row in 0..<batch.count {
                 let time = batch.timeNanos[row]
@@ -209,10 +220,11 @@ struct LogCount {
                 else { continue }
                 if !hidden.isEmpty, hidden[stream].contains(time, line: batch.line[row], in: bytes) { continue }
                 if zones.contains(time), keys.isShared(SharedKeys.key(hashes[stream], time)), !isNew(batch, row) { continue }
-                counts[stream * grid.count + bucket] += 1
+                if fields == nil { counts[stream * grid.count + bucket] += 1 } else { rows.append(row) }
             }
         }
         context.count(rows: batch.count)
+        if let fields { return try fields.add(batch, rows, labels) }
         for (stream, labels) in labels.enumerated() {
             let own = counts[stream * grid.count..<(stream + 1) * grid.count]
             if own.contains(where: { $0 > 0 }) { try add(labels) { all in for (bucket, count) in own.enumerated() { all[bucket] += count } } }

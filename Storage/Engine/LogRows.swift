@@ -9,6 +9,13 @@ internal import ObsStore
 extension LogSelection {
     /// Whether no line of a block passes, for certain.
     func excludes(_ block: LogBlockView) throws(ObsError) -> Bool {
+        if !fields.isEmpty {
+            let known = try block.fields()
+            if fields.contains(where: { $0.answer(known, rows: block.rows) == false }) { return true }
+            for field in fields {
+                if let text = field.attributeText, let filter = try block.attributeFilter(), !filter.mayContain(text, ignoringCase: false) { return true }
+            }
+        }
         guard !lines.isEmpty, let filter = try block.lineFilter() else { return false }
         return !lines.allSatisfy { $0.mayPass(filter) }
     }
@@ -30,7 +37,10 @@ extension LogSelection {
             for row in 0..<block.rows where !wanted.contains(times[row]) { rows.remove(row) }
         }
         for filter in lines where !rows.isEmpty { rows = try filter.rows(of: try block.lines(), among: rows) }
-        for filter in fields where !rows.isEmpty { rows = try filter.rows(of: block, among: rows) }
+        if !fields.isEmpty, !rows.isEmpty {
+            let known = try block.fields()
+            for filter in fields where !rows.isEmpty && filter.answer(known, rows: block.rows) != true { rows = try filter.rows(of: block, among: rows) }
+        }
         if !rows.isEmpty, hidden.contains(where: { !$0.isEmpty }) { try removeHidden(block, hidden, from: &rows) }
         return rows
     }
@@ -85,6 +95,27 @@ extension LineFilter {
 }
 
 extension FieldFilter {
+    /// A text that an attribute must be, and that only a string is: no number, no literal.
+    fileprivate var attributeText: [UInt8]? {
+        guard source == .attributes, !isNegated, case .compares(.equal, .text(let text)) = test else { return nil }
+        let isOther = text.withUnsafeBytes { FieldNumber($0) != nil } || ["true", "false", "inf", "-inf", "nan"].contains { $0.utf8.elementsEqual(text) }
+        return isOther ? nil : text
+    }
+
+    /// Whether all rows of a block pass, or none does; nil where the block must be read.
+    func answer(_ known: FieldStatistics, rows: Int) -> Bool? {
+        var isFirst = true
+        for path in paths {
+            // A path that no row has leaves it to the next.
+            guard let values = known.values(of: path, source) else { continue }
+            if case .counts(let counts) = values, counts.isEmpty { continue }
+            if isFirst, let counts = values.counts(test), counts.passing == rows { return !isNegated }
+            guard values.excludes(test) else { return nil }
+            isFirst = false
+        }
+        return isNegated
+    }
+
     /// The rows of `among` that pass.
     func rows(of block: LogBlockView, among: RowSet) throws(ObsError) -> RowSet {
         let texts = source == .line ? try block.lines() : try block.attributes()

@@ -42,7 +42,7 @@ struct SpanScan {
         for entry in entries {
             try context.check()
             context.count(rows: entry.batch.count)
-            try feed(entry.batch, mask: DeletedRows(expiry: sources.deletions.expiry.concerning(entry.minTime)))
+            try feed(entry.batch, mask: DeletedRows(expiry: sources.deletions.expiry.concerning(entry.minTime)), attributes: selection.attributes)
         }
         for segment in segments { try visit(segment, mask: sources.deletions.mask(of: segment.info)) }
     }
@@ -98,6 +98,15 @@ struct SpanScan {
             for row in 0..<block.rows where !isWanted[Int(found.rows[row])] { rows.remove(row) }
         }
         if !rows.isEmpty, let names { rows = try block.names().rows(among: rows) { isOne(of: names, $0) } }
+        for attribute in selection.attributes where !rows.isEmpty {
+            switch attribute.scope {
+            case .span: rows = try attribute.filter.rows(of: try block.attributes(), among: rows)
+            case .resource:
+                let found = try block.resources()
+                let isWanted = found.lists.map { list in list.withUnsafeBytes { attribute.filter.passes($0) } }
+                for row in 0..<block.rows where !isWanted[Int(found.rows[row])] { rows.remove(row) }
+            }
+        }
         return rows
     }
 
@@ -107,7 +116,8 @@ struct SpanScan {
         return block.services.contains { wanted.contains($0) }
     }
 
-    private mutating func feed(_ batch: SpanBatch, mask: DeletedRows = DeletedRows()) throws(ObsError) {
+    /// - Parameter attributes: conditions that were not asked of the rows yet.
+    private mutating func feed(_ batch: SpanBatch, mask: DeletedRows, attributes: [SpanAttributeFilter] = []) throws(ObsError) {
         var rows: [Int] = []
         batch.bytes.withUnsafeBytes { bytes in
             func text(_ range: ByteRange) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[range.range]) }
@@ -116,7 +126,8 @@ struct SpanScan {
                 let start = batch.startNanos[row]
                 guard start >= selection.startNanos, start < selection.endNanos, batch.durationNanos[row] >= selection.durationNanosMin,
                     selection.traceIDs?.contains(batch.traceID[row]) ?? true, resources[Int(batch.resource[row])],
-                    names.map({ isOne(of: $0, text(batch.name[row])) }) ?? true
+                    names.map({ isOne(of: $0, text(batch.name[row])) }) ?? true,
+                    attributes.allSatisfy({ $0.passes(batch, row: row, bytes: bytes) })
                 else { continue }
                 if !mask.isEmpty, mask.isDeleted(batch, row: row) { continue }
                 if zones.contains(start), !seen.insert(RowIdentity.span(batch, row: row, bytes: bytes)) { continue }

@@ -453,6 +453,17 @@ package final class StorageEngine: Appender, Reader, StoreAdministration, Sendab
         return try LogCount(selection, grid: grid, context: context, workers: shared.workers).run(sources)
     }
 
+    package func countFieldValues(
+        _ selection: LogSelection, _ source: FieldSource, _ paths: [FieldPath], isByStream: Bool, context: QueryContext
+    ) throws(ObsError) -> [FieldValueCount] {
+        var sources = LogSources()
+        sources.deletions = shared.tombstones.deletions(context.tenant, .logs)
+        sources.segments = try logs.snapshot(context.tenant) { sources.heads.append(($0.batches, $0.streams, $0.streams.count)) }
+        let fields = FieldCount(source, paths, isByStream: isByStream, context: context)
+        _ = try LogCount(selection, grid: .whole, fields: fields, context: context, workers: shared.workers).run(sources)
+        return fields.result
+    }
+
     package func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError) {
         var sources = SpanSources()
         sources.deletions = shared.tombstones.deletions(context.tenant, .traces)

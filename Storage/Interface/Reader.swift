@@ -47,6 +47,13 @@ package protocol Reader: Sendable {
     /// is asked of rows than their stream and a bucket holds their whole block, none is read. `direction`, `columns` and `limit` do not matter.
     func countLogs(_ selection: LogSelection, grid: LogCountGrid, context: QueryContext) throws(ObsError) -> [LogCounts]
 
+    /// Counts the log records of a selection by the value of a field, the first of the paths that a record has, and by stream if asked for; in the order of the
+    /// values' bytes, then of labels. Records without the field, or where it is an object or an array, are not counted. Where the field has few values no block is read
+    /// that all of the selection's times and streams are of. `direction`, `columns` and `limit` do not matter. Charges for each value.
+    func countFieldValues(
+        _ selection: LogSelection, _ source: FieldSource, _ paths: [FieldPath], isByStream: Bool, context: QueryContext
+    ) throws(ObsError) -> [FieldValueCount]
+
     /// Feeds spans to the sink, a batch at a time, in no particular order; equal spans come once.
     func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError)
 }
@@ -106,6 +113,24 @@ extension SeriesSet {
     }
 }
 
+/// A condition on an attribute of a span, or of its resource.
+package struct SpanAttributeFilter: Sendable {
+    package enum Scope: Sendable { case span, resource }
+    package var scope: Scope
+    package var filter: FieldFilter
+
+    package init(_ scope: Scope, _ key: String, _ test: FieldTest, isNegated: Bool = false) {
+        self.scope = scope
+        filter = FieldFilter(.attributes, FieldPath(key), test, isNegated: isNegated)
+    }
+
+    /// Whether a row of a batch passes.
+    package func passes(_ batch: SpanBatch, row: Int, bytes: UnsafeRawBufferPointer) -> Bool {
+        let list = scope == .span ? batch.attributes[row] : batch.resources[Int(batch.resource[row])]
+        return filter.passes(UnsafeRawBufferPointer(rebasing: bytes[list.range]))
+    }
+}
+
 package struct SpanSelection: Sendable {
     /// Only spans of these traces; nil for any. With ids the time range may be all of time: segments know which ids they hold.
     package var traceIDs: Set<TraceID>?
@@ -117,11 +142,14 @@ package struct SpanSelection: Sendable {
     /// Only spans of these names; nil for any.
     package var names: Set<String>?
     package var durationNanosMin: Int64
+    /// All must hold.
+    package var attributes: [SpanAttributeFilter]
 
     package init(
         traceIDs: Set<TraceID>? = nil, startNanos: Int64 = .min, endNanos: Int64 = .max, services: Set<String>? = nil, names: Set<String>? = nil,
-        durationNanosMin: Int64 = 0
+        durationNanosMin: Int64 = 0, attributes: [SpanAttributeFilter] = []
     ) {
+        self.attributes = attributes
         self.traceIDs = traceIDs
         self.startNanos = startNanos
         self.endNanos = endNanos

@@ -115,12 +115,17 @@ struct EventBlockWriter {
     /// - Parameters:
     ///   - times: of the rows; the reader has the same.
     ///   - filter: becomes what says which bytes are in none of them, a column to be written by itself.
+    ///   - fields: is told of their fields.
     mutating func texts(
-        _ ranges: [ByteRange], of bytes: [UInt8], as content: TextColumn.Content, times: [Int64] = [], filter: inout [UInt8]
+        _ ranges: [ByteRange], of bytes: [UInt8], as content: TextColumn.Content, times: [Int64] = [], filter: inout [UInt8],
+        fields: FieldStatisticsWriter? = nil
     ) throws(ObsError) {
-        if ranges.allSatisfy(\.isEmpty) { return skipColumn() }
+        if ranges.allSatisfy(\.isEmpty) {
+            fields?.nothing(content)
+            return skipColumn()
+        }
         var column = [TextColumn.tag]
-        bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, times: times, level: file.level, to: &column, filter: &filter) }
+        bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, times: times, level: file.level, to: &column, filter: &filter, fields: fields) }
         try packed(column)
     }
 

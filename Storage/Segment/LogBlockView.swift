@@ -11,12 +11,19 @@ package struct LogBlockView: Sendable {
     /// Label sets of the block's streams.
     package let streams: ArraySlice<Labels>
     private let columns: EventBlockReader
+    private let number: Int
+    private let segment: LogSegmentReader
 
-    init(_ info: LogBlockInfo, streams: ArraySlice<Labels>, of file: SegmentFile) {
+    init(_ info: LogBlockInfo, number: Int, of segment: LogSegmentReader) {
         self.info = info
-        self.streams = streams
-        columns = EventBlockReader(file: file, places: info.places, rows: info.rows)
+        self.number = number
+        self.segment = segment
+        streams = segment.streams[info.firstStream...info.lastStream]
+        columns = EventBlockReader(file: segment.file, places: info.places, rows: info.rows)
     }
+
+    /// What is known of its fields: of all its rows, from the segment's footer.
+    package func fields() throws(ObsError) -> FieldStatistics { try segment.fields(block: number) }
 
     package var rows: Int { info.rows }
 
@@ -46,6 +53,9 @@ package struct LogBlockView: Sendable {
 
     /// What is in no line for certain; nil when the block says nothing about it.
     package func lineFilter() throws(ObsError) -> TextFilter? { try columns.cachedFilter(LogColumn.lineFilter.rawValue) }
+
+    /// What is in no attribute that is a string, for certain, where no other attribute's text has letters but for literals; nil when the block says nothing about it.
+    package func attributeFilter() throws(ObsError) -> TextFilter? { try columns.cachedFilter(LogColumn.attributeFilter.rawValue) }
 
     /// Rows as a batch of their own, in the block's order. Its streams are `streams`.
     /// - Parameter rows: nil for all.

@@ -15,6 +15,8 @@ package struct LogBlockInfo: Sendable {
     package var isBig: Bool { places.isBig(rows: rows, streams: lastStream - firstStream + 1) }
     /// Nil in segments of version 1 and 2.
     package var counts: LogBlockCounts?
+    /// Of its fields, as `FieldStatistics` writes them; only of a block that is being written.
+    var fields: [UInt8] = []
     var places: EventBlockPlaces
 }
 
@@ -78,7 +80,7 @@ package final class LogSegmentReader: Sendable {
     /// In label order.
     package let streams: [Labels]
     package let blocks: [LogBlockInfo]
-    private let file: SegmentFile
+    let file: SegmentFile
 
     /// Reads the footer, the streams and the block index.
     /// - Parameter cache: for what searches open of blocks; the engine's is shared by all readers.
@@ -91,7 +93,27 @@ package final class LogSegmentReader: Sendable {
     /// A block to be searched.
     package func block(_ number: Int) -> LogBlockView {
         let info = blocks[number]
-        return LogBlockView(info, streams: streams[info.firstStream...info.lastStream], of: file)
+        return LogBlockView(info, number: number, of: self)
+    }
+
+    /// What is known of a block's fields without reading it.
+    func fields(block number: Int) throws(ObsError) -> FieldStatistics {
+        let bytes = try fieldBytes(block: number)
+        if bytes.isEmpty { return FieldStatistics() }
+        return try decoding(bytes) { (cursor: inout ByteCursor) throws(ObsError) -> FieldStatistics in
+            let fields = try FieldStatistics(&cursor, rows: blocks[number].rows)
+            try cursor.expectEnd()
+            return fields
+        }
+    }
+
+    /// Nothing where the segment says nothing.
+    func fieldBytes(block number: Int) throws(ObsError) -> [UInt8] {
+        guard let place = file.footer.sections.first(where: { $0.kind == SectionKind.blockFields.rawValue })?.place else { return [] }
+        return try file.cached(place) { () throws(ObsError) -> (value: BlockFields, bytes: Int) in
+            let fields = try file.decode(place) { (cursor: inout ByteCursor) throws(ObsError) -> BlockFields in try BlockFields(&cursor, blocks: blocks.count) }
+            return (fields, fields.byteSize)
+        }.blocks[number]
     }
 
     private init(_ file: SegmentFile) throws(ObsError) {
@@ -164,7 +186,7 @@ package final class LogSegmentReader: Sendable {
         let rows = info.rows
         for column in LogColumn.allCases {
             switch column {
-            case .time, .stream, .flags, .arrival, .lineFilter, .traceIDPlace, .spanIDPlace: break
+            case .time, .stream, .flags, .arrival, .lineFilter, .traceIDPlace, .spanIDPlace, .attributeFilter: break
             case .severity:
                 batch.severity = columns.contains(.severity) ? try reader.integers(column.rawValue, as: UInt8.self) : .init(repeating: 0, count: rows)
             case .line:
@@ -223,4 +245,17 @@ package final class LogSegmentReader: Sendable {
             throw ObsError(.corrupt, "rows of a block are out of order or not those of the block index", place: "\(file.path):\(info.places.offset)")
         }
     }
+}
+
+/// The section of what is known of blocks' fields: `(varint length · FieldStatistics) × blocks`, in the order of the block index.
+final class BlockFields: Sendable {
+    let blocks: [[UInt8]]
+
+    init(_ cursor: inout ByteCursor, blocks count: Int) throws(ObsError) {
+        var blocks: [[UInt8]] = []
+        for _ in 0..<count { blocks.append(Array(try cursor.text())) }
+        self.blocks = blocks
+    }
+
+    var byteSize: Int { blocks.reduce(64) { $0 + $1.count + 32 } }
 }

@@ -5,6 +5,7 @@ internal import ObsEncoding
 /// Columns of a log block. Raw values are positions on disk: only append.
 enum LogColumn: Int, CaseIterable {
     case time = 0, stream, severity, line, attributes, traceID, spanID, resource, scope, flags, arrival, lineFilter, traceIDPlace, spanIDPlace
+    case attributeFilter
 }
 
 /// Makes a segment of log records. Rows come ordered by (stream labels, time, arrival): where one does not, a block ends, so that it holds within each block.
@@ -84,6 +85,7 @@ package final class LogSegmentWriter {
         info.firstStream = first[0]
         info.lastStream = first[first.count - 1]
         info.counts = try reader.counts(block: number)
+        info.fields = try reader.fieldBytes(block: number)
         info.places = EventBlockPlaces(offset: frames.bytes.isEmpty ? 0 : try file.append(frames).offset, lengths: info.places.lengths)
         note(info)
     }
@@ -93,12 +95,16 @@ package final class LogSegmentWriter {
         let streamTable = try file.append(encodedStreams())
         var directory: [UInt8] = []
         directory.appendVarint(UInt64(blocks.count))
+        var fields: [UInt8] = []
         for block in blocks.sorted(by: { ($0.firstStream, $0.minNanos, $0.places.offset) < ($1.firstStream, $1.minNanos, $1.places.offset) }) {
             append(block, to: &directory)
+            fields.appendText(block.fields)
         }
         let place = try file.append(directory)
+        let fieldPlace = try file.append(fields)
         return try file.finish(
-            minTime: minTime, maxTime: maxTime, rows: rows, names: [], services: services(), sections: [(.streams, streamTable), (.eventBlocks, place)])
+            minTime: minTime, maxTime: maxTime, rows: rows, names: [], services: services(),
+            sections: [(.streams, streamTable), (.eventBlocks, place), (.blockFields, fieldPlace)])
     }
 
     /// Removes what was written.
@@ -155,10 +161,12 @@ package final class LogSegmentWriter {
     /// Writes the block in the making and begins the next.
     private func cut() throws(ObsError) {
         guard let low = block.timeNanos.min(), let high = block.timeNanos.max() else { return }
+        let fields = FieldStatisticsWriter()
+        let places = try writeColumns(fields)
         note(
             LogBlockInfo(
                 rows: block.count, minNanos: low, maxNanos: high, firstStream: Int(block.stream[0]), lastStream: Int(block.stream[block.count - 1]),
-                counts: LogBlockCounts(stream: block.stream, severity: block.severity), places: try writeColumns()))
+                counts: LogBlockCounts(stream: block.stream, severity: block.severity), fields: fields.finish(), places: places))
         block = LogBatch()
         resources = BlockTable()
         scopes = BlockTable()
@@ -182,18 +190,20 @@ package final class LogSegmentWriter {
         info.counts?.append(to: &index)
     }
 
-    private func writeColumns() throws(ObsError) -> EventBlockPlaces {
+    private func writeColumns(_ fields: FieldStatisticsWriter) throws(ObsError) -> EventBlockPlaces {
         var writer = EventBlockWriter(file)
         let traceIDPlaces = LineIdentifiers.take(&block.traceID, lines: block.line, of: block.bytes)
         let spanIDPlaces = LineIdentifiers.take(&block.spanID, lines: block.line, of: block.bytes)
         var lineFilter: [UInt8] = []
+        var attributeFilter: [UInt8] = []
         for column in LogColumn.allCases {
             switch column {
             case .time: try writer.integers(block.timeNanos)
             case .stream: try writer.integers(block.stream)
             case .severity: try writer.integers(block.severity)
-            case .line: try writer.texts(block.line, of: block.bytes, as: .lines, times: block.timeNanos, filter: &lineFilter)
-            case .attributes: try writer.texts(block.attributes, of: block.bytes, as: .attributes, times: block.timeNanos)
+            case .line: try writer.texts(block.line, of: block.bytes, as: .lines, times: block.timeNanos, filter: &lineFilter, fields: fields)
+            case .attributes:
+                try writer.texts(block.attributes, of: block.bytes, as: .attributes, times: block.timeNanos, filter: &attributeFilter, fields: fields)
             case .traceID: try writer.traceIDs(block.traceID)
             case .spanID: try writer.integers(block.spanID)
             case .resource: try writer.table([resources.ranges], of: block.bytes, rows: block.resource)
@@ -203,10 +213,14 @@ package final class LogSegmentWriter {
             case .lineFilter: try writer.packed(lineFilter)
             case .traceIDPlace: try writer.integers(traceIDPlaces)
             case .spanIDPlace: try writer.integers(spanIDPlaces)
+            case .attributeFilter: try writer.packed(fields.attributesAreTexts && isWorth(attributeFilter) ? attributeFilter : [])
             }
         }
         return writer.places
     }
+
+    /// Whether a filter of attributes may save more than it takes: small blocks are as soon read.
+    private func isWorth(_ filter: [UInt8]) -> Bool { block.count >= SegmentLimits.blockRowsMin && filter.count <= block.count * 2 }
 
     private func encodedStreams() -> [UInt8] {
         var bytes: [UInt8] = []

@@ -111,6 +111,8 @@ enum SectionKind: UInt64, Sendable {
     case traceFilters = 7
     /// Metrics: type, unit and help of metric families.
     case metadata = 8
+    /// Logs: what is known of the fields of each block.
+    case blockFields = 9
 }
 
 /// What the footer says.

@@ -37,6 +37,15 @@ package struct SpanBlockView: Sendable {
         return (read.tables[1].map { Array(bytes[$0.range]) }, read.rows)
     }
 
+    package func attributes() throws(ObsError) -> BlockTexts { try texts(.attributes) }
+
+    /// The resource of each row, by its number among those of the block, attribute lists.
+    package func resources() throws(ObsError) -> (lists: [[UInt8]], rows: [UInt32]) {
+        var bytes: [UInt8] = []
+        let read = try columns.table(SpanColumn.resource.rawValue, tables: 2, into: &bytes)
+        return (read.tables[0].map { Array(bytes[$0.range]) }, read.rows)
+    }
+
     /// Rows as a batch of their own, in the block's order, with all columns.
     /// - Parameter rows: nil for all.
     package func batch(of rows: RowSet?) throws(ObsError) -> SpanBatch {

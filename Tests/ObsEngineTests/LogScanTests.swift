@@ -115,7 +115,9 @@ final class LogScanTests: EngineTestCase {
                         }
                 }
                 let place = "\(name), identified \(identified), \(start)..<\(end)"
-                try check(engine, LogSelection(matchers: matchers, startNanos: start, endNanos: end, lines: filters, fields: fields), wanted, place)
+                let selection = LogSelection(matchers: matchers, startNanos: start, endNanos: end, lines: filters, fields: fields)
+                try check(engine, selection, wanted, place)
+                try checkFields(engine, selection, wanted, place)
             }
         }
     }
@@ -145,6 +147,70 @@ final class LogScanTests: EngineTestCase {
             }
             let found = try engine.countLogs(selection, grid: grid, context: context())
             XCTAssertEqual(found, counts.sorted { $0.key < $1.key }.map { LogCounts(labels: $0.key, counts: $0.value) }, place)
+        }
+    }
+
+    /// Counts by value of a field, whatever else is asked.
+    private func checkFields(_ engine: StorageEngine, _ selection: LogSelection, _ wanted: [Row], _ place: String) throws {
+        for (source, paths) in [
+            (FieldSource.line, [FieldPath("level")]), (.line, [FieldPath("absent"), FieldPath("status")]), (.line, [FieldPath("id")]),
+            (.attributes, [FieldPath("n")]),
+        ] {
+            for isByStream in [false, true] {
+                var counts: [String: Int] = [:]
+                for row in wanted {
+                    let text = source == .line ? Array(row.line.utf8) : attributes(row.time)
+                    let value = text.withUnsafeBytes { text in paths.lazy.compactMap { $0.withValue(in: text, source) { $0.text($1) } }.first }
+                    guard let value else { continue }
+                    counts[String(decoding: value, as: UTF8.self) + (isByStream ? " \(Labels([("level", row.level), ("app", row.app)]))" : ""), default: 0] += 1
+                }
+                let found = try engine.countFieldValues(selection, source, paths, isByStream: isByStream, context: context())
+                let texts = found.map { (String(decoding: $0.value, as: UTF8.self) + ($0.labels.map { " \($0)" } ?? ""), $0.count) }
+                XCTAssertEqual(Dictionary(texts, uniquingKeysWith: +), counts, "\(place), \(paths)")
+                XCTAssertEqual(found.map(\.value), found.map(\.value).sorted { $0.lexicographicallyPrecedes($1) })
+            }
+        }
+    }
+
+    /// Counts by value of a field with few values come from the segment's footer, after a merge too; blocks without a wanted value are not read.
+    func testFieldsReadNoBlock() throws {
+        let engine = try open(makeRoot(), MemoryFileSystem()) { $0.maintainsItself = false }
+        defer { engine.close() }
+        for part in 0..<2 {
+            var rows: [(stream: [String: String], time: Int64, line: String)] = []
+            for row in 0..<5000 {
+                let id = hexString(UInt64(row) &* 0x9e37_79b9_7f4a_7c15)
+                rows.append((["app": "a"], Int64(part * 5000 + row), #"{"status":\#(200 + row % 3),"took":\#(row),"id":"\#(id)"}"#))
+            }
+            var batch = logBatch(rows)
+            for row in 0..<batch.count {
+                var list: [UInt8] = []
+                list.appendAttribute("request".utf8, .string(hexString(UInt64(row + part * 5000) &* 0xd6e8_feb8_6659_fd93)))
+                batch.attributes[row] = batch.bytes.intern(list)
+            }
+            _ = try engine.appendAndWait(batch, origin: origin())
+            try engine.flush()
+        }
+        func count(_ fields: [FieldFilter], blocks: ClosedRange<Int>, at place: UInt = #line) throws -> Int {
+            let context = try context()
+            let selection = LogSelection(matchers: [], startNanos: 0, endNanos: 20_000, fields: fields)
+            let found = try engine.countFieldValues(selection, .line, [FieldPath("status")], isByStream: true, context: context)
+            let sink = LogCollector()
+            try engine.scanLogs(selection, context: self.context(), into: sink)
+            XCTAssertEqual(found.reduce(0) { $0 + $1.count }, sink.rows.count, line: place)
+            XCTAssertTrue(blocks.contains(Int(context.statistics.blocks)), "\(context.statistics.blocks) blocks", line: place)
+            return sink.rows.count
+        }
+        for isMerged in [false, true] {
+            if isMerged { try engine.merge() }
+            XCTAssertEqual(try count([], blocks: 0...0), 10_000)
+            XCTAssertEqual(try count([FieldFilter(.line, FieldPath("status"), .compares(.equal, .number(.integer(500))))], blocks: 0...0), 0)
+            XCTAssertEqual(try count([FieldFilter(.line, FieldPath("took"), .compares(.greater, .number(.integer(5000))))], blocks: 0...0), 0)
+            XCTAssertEqual(try count([FieldFilter(.line, FieldPath("status"), .compares(.less, .number(.integer(500))))], blocks: 0...0), 10_000)
+            XCTAssertEqual(try count([FieldFilter(.line, FieldPath("status"), .compares(.equal, .number(.integer(201))))], blocks: 1...2), 3334)
+            XCTAssertEqual(try count([FieldFilter(.line, FieldPath("absent"), .exists)], blocks: 0...0), 0)
+            let id = hexString(UInt64(4321) &* 0xd6e8_feb8_6659_fd93)
+            XCTAssertEqual(try count([FieldFilter(.attributes, FieldPath("request"), .compares(.equal, .text(Array(id.utf8))))], blocks: 1...1), 1)
         }
     }
 

@@ -191,6 +191,29 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
         return counts.sorted { $0.key < $1.key }.map { LogCounts(labels: $0.key, counts: $0.value) }
     }
 
+    package func countFieldValues(
+        _ selection: LogSelection, _ source: FieldSource, _ paths: [FieldPath], isByStream: Bool, context: QueryContext
+    ) throws(ObsError) -> [FieldValueCount] {
+        struct Key: Hashable {
+            var value: [UInt8]
+            var labels: Labels?
+        }
+        var counts: [Key: Int] = [:]
+        for batch in tenant(context).logs {
+            for row in selection.rows(of: batch) {
+                let text = Array(batch.bytes[(source == .line ? batch.line[row] : batch.attributes[row]).range])
+                let value = text.withUnsafeBytes { text -> [UInt8]? in
+                    let path = paths.first { FieldTest.exists.passes($0, in: text, source) }
+                    return path?.withValue(in: text, source) { $0.text($1) }
+                }
+                if let value { counts[Key(value: value, labels: isByStream ? batch.labels(ofStream: batch.stream[row]) : nil), default: 0] += 1 }
+            }
+        }
+        return counts.map { FieldValueCount(value: $0.key.value, labels: $0.key.labels, count: $0.value) }.sorted {
+            ($0.value.lexicographicallyPrecedes($1.value)) || $0.value == $1.value && $0.labels ?? .empty < $1.labels ?? .empty
+        }
+    }
+
     package func scanSpans(_ selection: SpanSelection, context: QueryContext, into sink: any SpanSink) throws(ObsError) {
         for batch in tenant(context).spans {
             try context.check()
@@ -200,6 +223,7 @@ package final class InMemoryStore: Appender, Reader, @unchecked Sendable {  // a
                     && selection.traceIDs?.contains(batch.traceID[row]) ?? true
                     && selection.services?.contains(batch.bytes.string(batch.services[Int(batch.resource[row])])) ?? true
                     && selection.names?.contains(batch.bytes.string(batch.name[row])) ?? true
+                    && batch.bytes.withUnsafeBytes { bytes in selection.attributes.allSatisfy { $0.passes(batch, row: row, bytes: bytes) } }
             }
             if !rows.isEmpty { try sink.consume(batch, rows: rows) }
         }

@@ -271,6 +271,9 @@ struct ShapeColumns: ~Copyable {
 
     func kind(_ column: Int) -> ValueKind { kinds[column] }
 
+    /// The column of a shape's slot.
+    func column(_ shape: Int, _ slot: Int) -> Int { Int(columns[firstColumn[shape] + slot]) }
+
     func encodedShapes(_ shaped: borrowing ShapedRows) -> [UInt8] {
         var bytes: [UInt8] = []
         for (shape, number) in shaped.shapes.enumerated() {

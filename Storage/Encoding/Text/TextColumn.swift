@@ -56,22 +56,24 @@ package enum TextColumn {
     package static func append(
         _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content = .lines, times: [Int64] = [], level: Int, to output: inout [UInt8]
     ) {
-        write(ranges, of: bytes, as: content, times: times, level: level, to: &output, nil)
+        write(ranges, of: bytes, as: content, times: times, level: level, to: &output, nil, nil)
     }
 
-    /// Likewise, and gives the bytes of a `TextFilter` in `filter`.
+    /// Likewise, and gives the bytes of a `TextFilter` in `filter`, and tells `fields` of the texts' fields.
     package static func append(
         _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content = .lines, times: [Int64] = [], level: Int, to output: inout [UInt8],
-        filter: inout [UInt8]
+        filter: inout [UInt8], fields: FieldStatisticsWriter? = nil
     ) {
         let writer = TextFilterWriter(rows: ranges.count)
-        write(ranges, of: bytes, as: content, times: times, level: level, to: &output, writer)
+        fields?.begin(content)
+        write(ranges, of: bytes, as: content, times: times, level: level, to: &output, writer, fields)
+        fields?.end()
         filter = writer.finish()
     }
 
     private static func write(
         _ ranges: [ByteRange], of bytes: UnsafeRawBufferPointer, as content: Content, times: [Int64], level: Int, to output: inout [UInt8],
-        _ filter: TextFilterWriter?
+        _ filter: TextFilterWriter?, _ fields: FieldStatisticsWriter?
     ) {
         precondition(times.isEmpty || times.count == ranges.count, "BUG: \(times.count) times of \(ranges.count) texts")
         let rule: TextRules =
@@ -84,7 +86,7 @@ package enum TextColumn {
         ZstdContext.borrow { zstd in
             ranges.withUnsafeBufferPointer { texts in
                 times.withUnsafeBufferPointer { times in
-                    TextColumnWriter(bytes, times: times, level: level, zstd, filter: filter).write(texts, rule: rule, into: &output)
+                    TextColumnWriter(bytes, times: times, level: level, zstd, filter: filter, fields: fields).write(texts, rule: rule, into: &output)
                 }
             }
         }

@@ -37,9 +37,18 @@ struct TextColumnWriter: ~Copyable {
     private var stream: [UInt8] = []
     private var look = TextLook()
     private let filter: TextFilterWriter?
+    private let fields: FieldStatisticsWriter?
+    /// Whether the next column is that of all rows; whether its values are to be summed up, and what they came to.
+    private var isRoot = true
+    private var isAsked = false
+    private var summary = ColumnSummary.none
 
-    init(_ bytes: UnsafeRawBufferPointer, times: UnsafeBufferPointer<Int64>, level: Int, _ zstd: ZstdContext, filter: TextFilterWriter? = nil) {
+    init(
+        _ bytes: UnsafeRawBufferPointer, times: UnsafeBufferPointer<Int64>, level: Int, _ zstd: ZstdContext, filter: TextFilterWriter? = nil,
+        fields: FieldStatisticsWriter? = nil
+    ) {
         self.filter = filter
+        self.fields = fields
         self.bytes = TextBytes(bytes)
         self.times = times
         streams = StreamWriter(level: level, zstd)
@@ -69,10 +78,15 @@ struct TextColumnWriter: ~Copyable {
     /// - Parameter rows: of the texts, where those have times.
     private mutating func column(_ texts: Texts, rows: UnsafeBufferPointer<UInt32>?, rule: TextRules, kind: ValueKind = .text) {
         guard let first = texts.first else { return }
+        let fields = isRoot ? fields : nil
+        let isAsked = isAsked
+        (isRoot, self.isAsked, summary) = (false, false, .none)
         if texts.allSatisfy({ bytes.isSame($0, first) }) {
             begin(.constant)
             plan.appendText(bytes.text(first))
             filter?.vocabulary(bytes.text(first))
+            fields?.text(bytes.text(first), rows: texts.count)
+            if isAsked, first.count <= FieldStatisticsWriter.valueBytesMax { summary = .values([(Array(bytes.text(first)), texts.count)]) }
             return
         }
         var rule = rule
@@ -80,26 +94,28 @@ struct TextColumnWriter: ~Copyable {
         case .text: break
         case .attributes: rule = .attributes
         case .opaque: rule = .none
-        case .int64, .float64, .instant: return fixed(texts, rows, kind)
+        case .int64, .float64, .instant: return fixed(texts, rows, kind, isAsked: isAsked)
         }
         look.take(texts, bytes)
         let (isFew, isLikely, canBeHex) = (look.isFew, look.isLikely, look.canBeHex)
         if look.canBeIntegers, let format = IntegerText.parse(texts, bytes, into: &numbers) {
-            if clock(rows, width: format.width, scale: 0) || isFew && !isNarrow && dictionary(texts, rule) { return }
+            if isAsked { sumUp(format, isFew: isFew) }
+            if clock(rows, width: format.width, scale: 0) || isFew && !isNarrow && dictionary(texts, rule, isAsked: isAsked) { return }
             begin(.integers)
             plan.appendVarint(UInt64(format.width))
             filter?.numbers(numbers.all, digits: format.width == IntegerText.unsigned ? 20 : format.width)
             return integers()
         }
         if look.canBeDecimals, let format = DecimalText.parse(texts, bytes, into: &numbers) {
-            if format.ending == .fixed && clock(rows, width: 0, scale: format.scale) || isFew && dictionary(texts, rule) { return }
+            if isAsked { sumUp(scale: format.scale) }
+            if format.ending == .fixed && clock(rows, width: 0, scale: format.scale) || isFew && dictionary(texts, rule, isAsked: isAsked) { return }
             begin(.decimals)
             plan.appendVarint(UInt64(format.scale))
             plan.append(format.ending.rawValue)
             filter?.numbers(numbers.all, digits: format.scale + 1)
             return integers()
         }
-        if isFew, dictionary(texts, rule) { return }
+        if isFew, dictionary(texts, rule, isAsked: isAsked, fields) { return }
         if let rows, let format = TimeText.parse(texts, bytes, into: &numbers) {
             begin(.times)
             plan.appendVarint(UInt64(format.digits))
@@ -114,8 +130,9 @@ struct TextColumnWriter: ~Copyable {
             filter?.hex(texts, format, bytes)
             return streams.add(UnsafeRawBufferPointer(packed.all))
         }
-        if isLikely, dictionary(texts, rule) { return }
-        if rule != .none, shapes(texts, rows: rows, rule) { return }
+        if isLikely, dictionary(texts, rule, isAsked: isAsked, fields) { return }
+        if rule != .none, shapes(texts, rows: rows, rule, fields) { return }
+        fields?.texts(texts, bytes) { _ in 1 }
         plain(texts)
     }
 
@@ -141,9 +158,10 @@ struct TextColumnWriter: ~Copyable {
     }
 
     /// Values of eight bytes.
-    private mutating func fixed(_ texts: Texts, _ rows: UnsafeBufferPointer<UInt32>?, _ kind: ValueKind) {
+    private mutating func fixed(_ texts: Texts, _ rows: UnsafeBufferPointer<UInt32>?, _ kind: ValueKind, isAsked: Bool) {
         numbers.resize(texts.count)
         for (row, text) in texts.enumerated() { numbers[row] = Int64(bitPattern: bytes.eight(Int(text.offset))) }
+        if isAsked { sumUp(kind) }
         if kind == .float64 {
             begin(.float64)
             stream.removeAll(keepingCapacity: true)
@@ -157,6 +175,72 @@ struct TextColumnWriter: ~Copyable {
             begin(.int64)
         }
         integers()
+    }
+
+    // MARK: Sums
+
+    /// The least and the greatest of what is in `numbers`.
+    private var bounds: (least: Int64, greatest: Int64) {
+        var (least, greatest) = (numbers[0], numbers[0])
+        for number in numbers.all { (least, greatest) = (min(least, number), max(greatest, number)) }
+        return (least, greatest)
+    }
+
+    private mutating func sumUp(scale: Int) {
+        let (least, greatest) = bounds
+        summary = .integers(least: least, greatest: greatest, scale: scale)
+    }
+
+    private mutating func sumUp(_ format: IntegerText, isFew: Bool) {
+        // Those past a signed number have no order here.
+        if format.width == IntegerText.unsigned { return }
+        sumUp(scale: 0)
+        guard isFew, let few = fewNumbers() else { return }
+        summary = .values(
+            few.map { number, rows in
+                var text: [UInt8] = []
+                format.append(number, to: &text)
+                return (text, rows)
+            })
+    }
+
+    private mutating func sumUp(_ kind: ValueKind) {
+        if kind == .float64 {
+            var (least, greatest) = (Double.infinity, -Double.infinity)
+            for number in numbers.all {
+                let value = Double(bitPattern: UInt64(bitPattern: number))
+                if !value.isNaN { (least, greatest) = (min(least, value), max(greatest, value)) }
+            }
+            if least <= greatest { summary = .doubles(least: least, greatest: greatest) }
+            return
+        }
+        sumUp(scale: 0)
+        guard let few = fewNumbers() else { return }
+        summary = .values(
+            few.map { number, rows in
+                var payload: [UInt8] = []
+                payload.appendLittleEndian(number)
+                return (payload, rows)
+            })
+    }
+
+    /// Rows of each of what is in `numbers`; nil when they are many, or far from each other.
+    private func fewNumbers() -> [(number: Int64, rows: Int)]? {
+        guard case .integers(let least, let greatest, _) = summary, greatest &- least >= 0, greatest &- least < 1024 else { return nil }
+        var counts = [UInt32](repeating: 0, count: Int(greatest - least) + 1)
+        for number in numbers.all { counts[Int(number &- least)] &+= 1 }
+        let few = counts.indices.filter { counts[$0] > 0 }
+        return few.count <= FieldStatistics.valuesMax ? few.map { (least + Int64($0), Int(counts[$0])) } : nil
+    }
+
+    /// What is in a dictionary: rows of each text if they are few, numbers if they are some.
+    private func sum(_ seen: UnsafeBufferPointer<ByteRange>, _ indices: UnsafeBufferPointer<Int64>) -> ColumnSummary {
+        guard let first = seen.first, seen.count <= 512 else { return .none }
+        let isNumber = FieldNumber(bytes.text(first)) != nil
+        guard seen.count <= FieldStatistics.valuesMax || isNumber, seen.allSatisfy({ $0.count <= FieldStatisticsWriter.valueBytesMax }) else { return .none }
+        var counts = [Int](repeating: 0, count: seen.count)
+        for index in indices { counts[Int(index)] &+= 1 }
+        return .values(zip(seen, counts).map { (Array(bytes.text($0)), $1) })
     }
 
     private mutating func plain(_ texts: Texts) {
@@ -173,7 +257,7 @@ struct TextColumnWriter: ~Copyable {
     // MARK: Dictionary
 
     /// False when the texts repeat too little.
-    private mutating func dictionary(_ texts: Texts, _ rule: TextRules) -> Bool {
+    private mutating func dictionary(_ texts: Texts, _ rule: TextRules, isAsked: Bool = false, _ fields: FieldStatisticsWriter? = nil) -> Bool {
         var indices = Buffer<Int64>(capacity: texts.count)
         var seen = TextDictionary(bytes)
         var before: (text: ByteRange, number: Int) = (.empty, -1)
@@ -188,6 +272,12 @@ struct TextColumnWriter: ~Copyable {
         // In the order they first came: what is frequent has a small number.
         column(seen.texts.all, rows: nil, rule: rule)
         integers(indices.all)
+        if let fields {
+            var counts = [Int](repeating: 0, count: seen.texts.count)
+            for index in indices.all { counts[Int(index)] &+= 1 }
+            fields.texts(seen.texts.all, bytes) { counts[$0] }
+        }
+        summary = isAsked ? sum(seen.texts.all, indices.all) : .none
         return true
     }
 
@@ -198,7 +288,7 @@ struct TextColumnWriter: ~Copyable {
     private static let columnsMax = 1000
 
     /// False when the texts have too little in common.
-    private mutating func shapes(_ texts: Texts, rows: UnsafeBufferPointer<UInt32>?, _ rule: TextRules) -> Bool {
+    private mutating func shapes(_ texts: Texts, rows: UnsafeBufferPointer<UInt32>?, _ rule: TextRules, _ fields: FieldStatisticsWriter?) -> Bool {
         let shaped = ShapedRows(texts, bytes, rule)
         guard shaped.shapes.count * 2 <= texts.count, shaped.slotCount > 0 else { return false }
         let columns = ShapeColumns(shaped, rows: rows, ownColumnRows: Self.ownColumnRows, columnsMax: Self.columnsMax)
@@ -210,10 +300,14 @@ struct TextColumnWriter: ~Copyable {
         numbers.resize(texts.count)
         for row in 0..<texts.count { numbers[row] = Int64(shaped.shapeOf[row]) }
         integers()
+        fields?.take(shaped, columns, texts)
         for column in 0..<columns.count {
             let (slots, rows) = columns.values(column)
+            isAsked = fields?.wants(column) ?? false
             self.column(slots, rows: rows, rule: rule.finer, kind: columns.kind(column))
+            fields?.take(summary, of: column)
         }
+        summary = .none
         return true
     }
 }
