@@ -145,6 +145,8 @@ package struct HistogramDecoder {
         var positive: [Int32] = []
         var negative: [Int32] = []
         var bounds: [Double] = []
+        /// Buckets ascend.
+        var isSound = true
     }
     private let columns: HistogramColumns
     private var layouts: [Layout?]
@@ -159,6 +161,7 @@ package struct HistogramDecoder {
         let known = decoded(Int(columns.layout[row]), layout)
         let range = columns.bucketRange(row)
         let middle = range.lowerBound + layout.positiveCount
+        guard known.isSound else { return FloatHistogram(schema: layout.schema, sum: columns.sums[row], bounds: known.bounds) }
         func value(_ bits: UInt64) -> Double { layout.isFloat ? Double(bitPattern: bits) : Double(bits) }
         return FloatHistogram(
             schema: layout.schema, reset: columns.resets[row], zeroThreshold: layout.zeroThreshold, zeroCount: value(columns.zeroCounts[row]),
@@ -173,6 +176,8 @@ package struct HistogramDecoder {
         layout.forEachBucket { isNegative, bucket in
             if isNegative { decoded.negative.append(Int32(clamping: bucket)) } else { decoded.positive.append(Int32(clamping: bucket)) }
         }
+        // What is taken in is checked; sums rely on it.
+        for side in [decoded.positive, decoded.negative] where zip(side, side.dropFirst()).contains(where: { $0 >= $1 }) { decoded.isSound = false }
         layouts[index] = decoded
         return decoded
     }

@@ -64,6 +64,19 @@ final class FloatHistogramTests: XCTestCase {
                 negative: BucketCounts(indices: [-1], counts: [4])))
     }
 
+    /// Nothing like it is taken in; if it were there, it must not bring a query down.
+    func testBucketsThatDoNotAscendAreNotRead() {
+        var columns = HistogramColumns()
+        let layout = columns.intern(
+            HistogramLayout(
+                schema: 0, isFloat: false, zeroThreshold: 0, positive: [BucketSpan(offset: 5, length: 2), BucketSpan(offset: -9, length: 2)], negative: []))
+        columns.append(timeMillis: 0, layout: layout, count: 4, zeroCount: 0, sum: 4, buckets: [1, 1, 1, 1] as [UInt64])
+        var decoder = HistogramDecoder(columns)
+        var sum = HistogramSum(decoder.histogram(0))
+        XCTAssertNotNil(sum.add(exponential(0, [1, 2])))
+        XCTAssertEqual(sum.total.positive.counts, [1, 2])
+    }
+
     func testLowerSchemasJoinNeighbours() {
         var histogram = exponential(1, [1, 2, 3, 4], from: -1)
         histogram.reduce(toSchema: 0)
