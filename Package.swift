@@ -159,7 +159,7 @@ let package = Package(
             "ObsAPITests",
             [
                 "ObsCore", "ObsCompress", "ObsHash", "ObsStore", "ObsAPI", "ObsNet", "ObsIngest", "ObsWire", "ObsPromQL", "ObsLogQL", "ObsTraceQL", "ObsRules",
-                "ObsTestSupport",
+                "ObsYAML", "ObsTestSupport",
             ]),
         tests("ObsSDKTests", ["ObsSDK"]),
         fuzz(),

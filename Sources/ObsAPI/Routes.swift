@@ -96,6 +96,7 @@ package struct Routes: Sendable {
             Route(["POST", "PUT"], "/api/v1/admin/tsdb/clean_tombstones", .admin, .prometheus, api.cleanTombstones),
             Route(get, "/api/v1/targets", .query, .prometheus, state.targets),
             Route(get, "/api/v1/targets/metadata", .query, .prometheus, state.targetMetadata),
+            Route(get, "/api/v1/targets/relabel_steps", .query, .prometheus, state.relabelSteps),
             Route(get, "/api/v1/alertmanagers", .query, .prometheus, state.alertmanagers),
             Route(get, "/api/v1/scrape_pools", .query, .prometheus, state.scrapePools),
             Route(get, "/api/v1/rules", .query, .prometheus, state.rules),

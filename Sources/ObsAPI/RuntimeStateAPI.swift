@@ -57,6 +57,58 @@ struct RuntimeStateAPI: Sendable {
             })
     }
 
+    /// What relabeling makes of given labels, rule by rule.
+    func relabelSteps(_ request: HTTPRequest, _ responder: any HTTPResponder) {
+        let parameters = request.parameters
+        do throws(ObsError) {
+            let pool = parameters["scrapePool"] ?? ""
+            if pool.isEmpty { throw ObsError(.badInput, "no scrapePool parameter provided") }
+            guard let text = parameters["labels"], !text.isEmpty else { throw ObsError(.badInput, "no labels parameter provided") }
+            guard let steps = services.scrapes.relabelSteps(pool, try labels(text)) else {
+                throw ObsError(.badInput, "error retrieving scrape config: scrape pool \(quoted(pool)) not found")
+            }
+            responder.send(
+                .success { writer in
+                    writer.beginObject()
+                    writer.key("steps")
+                    writer.beginArray()
+                    for step in steps { write(step, &writer) }
+                    writer.endArray()
+                    writer.endObject()
+                })
+        } catch {
+            responder.send(HTTPResponse(error, .prometheus))
+        }
+    }
+
+    private func labels(_ json: String) throws(ObsError) -> Labels {
+        let document: JSONDocument
+        do throws(ObsError) { document = try JSONDocument.parse(Array(json.utf8)) } catch { throw ObsError(.badInput, "error parsing labels: \(error)") }
+        guard document.root.kind == .object else { throw ObsError(.badInput, "error parsing labels: not an object") }
+        var builder = LabelsBuilder()
+        document.root.forEachMember { name, value in builder.set(String(decoding: name, as: UTF8.self), value.string ?? "") }
+        return builder.labels()
+    }
+
+    private func write(_ step: RelabelStep, _ writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.key("rule")
+        writer.beginObject()
+        for (name, value) in step.rule {
+            writer.key(name)
+            switch value {
+            case .text(let text): writer.string(text)
+            case .texts(let texts): writer.strings(texts)
+            case .number(let number): writer.int(number)
+            }
+        }
+        writer.endObject()
+        writer.key("output")
+        writer.labels(step.output)
+        writer.member("keep", bool: step.isKept)
+        writer.endObject()
+    }
+
     /// Metadata as each target last gave it.
     func targetMetadata(_ request: HTTPRequest, _ responder: any HTTPResponder) {
         let parameters = request.parameters

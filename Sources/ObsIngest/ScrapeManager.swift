@@ -359,6 +359,11 @@ package final class ScrapeManager: Sendable {
         }
     }
 
+    /// What each of a pool's rules makes of a target's labels; nil when there is no such pool.
+    package func relabelSteps(_ pool: String, _ labels: Labels) -> [RelabelStep]? {
+        state.read { $0.pools.first { $0.configuration.jobName == pool }?.configuration.relabeling }?.steps(labels)
+    }
+
     /// Metadata of all targets as last scraped.
     package func metadata() -> [TargetMetadata] { state.read { $0.pools.flatMap { $0.targets.values } }.flatMap { $0.metadata() } }
 }

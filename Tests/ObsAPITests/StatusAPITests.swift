@@ -1,5 +1,7 @@
 import ObsCore
+import ObsIngest
 import ObsNet
+import ObsYAML
 import XCTest
 
 @testable import ObsAPI
@@ -24,5 +26,41 @@ final class StatusAPITests: XCTestCase {
         assertAnswer(
             api.get("/api/v1/targets/metadata?limit=x"), 400, #"{"status":"error","errorType":"bad_data","error":"limit must be a number"}"#)
         XCTAssertEqual(api.get("/api/v1/targets/metadata?match_target=%7B").status, 400)
+    }
+
+    func testRelabelSteps() throws {
+        let api = try API()
+        let yaml = """
+            scrape_configs:
+              - job_name: a
+                relabel_configs:
+                  - {source_labels: [x, y], separator: "-", regex: "(.*)", target_label: z}
+                  - {source_labels: [z], modulus: 4, target_label: shard, action: hashmod}
+                  - {source_labels: [x], regex: "1", action: drop}
+                  - {regex: y, action: labeldrop}
+            """
+        api.services.scrapes.apply(try PrometheusConfiguration(YAMLMapping(YAMLNode.parse(yaml)), directory: ".").scrapes)
+        let first =
+            #"{"rule":{"source_labels":["x","y"],"separator":"-","regex":"(.*)","target_label":"z","replacement":"$1","action":"replace"},"output":{"x":"1","y":"2","z":"1-2"},"keep":true}"#
+        let answer = api.get("/api/v1/targets/relabel_steps?scrapePool=a&labels=\(encoded(#"{"x":"1","y":"2"}"#))")
+        XCTAssertEqual(answer.status, 200)
+        XCTAssertTrue(
+            answer.text.hasPrefix(
+                #"{"status":"success","data":{"steps":[\#(first),{"rule":{"source_labels":["z"],"separator":";","regex":"(.*)","modulus":4,"target_label":"shard","#
+            ), answer.text)
+        XCTAssertTrue(
+            answer.text.hasSuffix(
+                #"{"rule":{"source_labels":["x"],"separator":";","regex":"1","replacement":"$1","action":"drop"},"output":{},"keep":false},{"rule":{"separator":";","regex":"y","replacement":"$1","action":"labeldrop"},"output":{},"keep":false}]}}"#
+            ),
+            answer.text)
+        for (parameters, text) in [
+            ("", "no scrapePool parameter provided"), ("?scrapePool=a", "no labels parameter provided"),
+            ("?scrapePool=b&labels=%7B%7D", "error retrieving scrape config"),
+            ("?scrapePool=a&labels=%7B", "error parsing labels"), ("?scrapePool=a&labels=1", "error parsing labels"),
+        ] {
+            let answer = api.get("/api/v1/targets/relabel_steps" + parameters)
+            XCTAssertEqual(answer.status, 400)
+            XCTAssertTrue(answer.text.contains(text), answer.text)
+        }
     }
 }
