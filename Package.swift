@@ -136,7 +136,7 @@ let package = Package(
         tests("ObsWireTests", ["ObsCore", "ObsWire", "ObsCompress", "ObsTestSupport", "CProtobufs"]),
         tests("ObsNetTests", ["ObsCore", "ObsNet"]),
         tests("ObsStoreTests", ["ObsCore", "ObsStore", "ObsRegex"]),
-        tests("ObsEncodingTests", ["ObsCore", "ObsEncoding", "ObsTestSupport"]),
+        tests("ObsEncodingTests", ["ObsCore", "ObsCompress", "ObsEncoding", "ObsTestSupport"]),
         tests("ObsDiskTests", ["ObsCore", "ObsDisk"]),
         tests("ObsWALTests", ["ObsCore", "ObsWAL", "ObsDisk", "ObsTestSupport"]),
         tests("ObsSegmentTests", ["ObsCore", "ObsSegment", "ObsDisk", "ObsStore", "ObsTestSupport"]),

@@ -26,6 +26,7 @@ func scanLogs(_ engine: StorageEngine) throws(ObsError) {
     for field in ["request_id", "trace_id"] {
         if let id = newest.lines.lazy.compactMap({ value(of: field, in: $0) }).first { try count("\(field) \(id)", [LineFilter(contains: id)]) }
     }
+    try scanFields(engine, selection())
     for pattern in ["(?i)connection.*(refused|reset)", "(?i)session opened for user", "[a-z]+_id\":\"[0-9]+\"", "worker[0-9]"] {
         try count("count of /\(pattern)/", [LineFilter([.matches(try Regex(pattern))])])
     }
@@ -38,6 +39,36 @@ func scanLogs(_ engine: StorageEngine) throws(ObsError) {
     let stream = newest.labels.pairs.map { LabelMatcher(equal: $0.name, $0.value) }
     try time("newest 1,000 lines of \(newest.labels)") { () throws(ObsError) in
         "\(try newestLines(engine, selection(matchers: stream, limit: 1000)).lines.count) lines"
+    }
+}
+
+/// Fields of the lines: filters on them, and counts by their values.
+private func scanFields(_ engine: StorageEngine, _ selection: LogSelection) throws(ObsError) {
+    func text(_ text: String) -> FieldTest { .compares(.equal, .text(Array(text.utf8))) }
+    let filters: [(String, FieldFilter)] = [
+        ("status >= 500", FieldFilter(.line, FieldPath("status"), .compares(.greaterOrEqual, .number(.integer(500))))),
+        ("status = 777", FieldFilter(.line, FieldPath("status"), .compares(.equal, .number(.integer(777))))),
+        ("duration_ms > 950", FieldFilter(.line, FieldPath("duration_ms"), .compares(.greater, .number(.integer(950))))),
+        ("level = error", FieldFilter(.line, FieldPath("level"), text("error"))),
+        ("request_id = 0123456789abcdef", FieldFilter(.line, FieldPath("request_id"), text("0123456789abcdef"))),
+        ("absent field", FieldFilter(.line, FieldPath("absent"), .exists)),
+    ]
+    for (name, filter) in filters {
+        var filtered = selection
+        filtered.fields = [filter]
+        try time("count of \(name)") { () throws(ObsError) in
+            let context = QueryContext(tenant: .default, limits: unbounded)
+            let counts = try engine.countLogs(filtered, grid: .whole, context: context)
+            return "\(counts.reduce(0) { $0 + $1.counts[0] }) lines; \(context.statistics.blocks) blocks read"
+        }
+    }
+    for (name, isByStream) in [("level", false), ("status", false), ("status", true), ("duration_ms", false), ("msg", false)] {
+        try time("count by field \(name)\(isByStream ? " and stream" : "")") { () throws(ObsError) in
+            let context = QueryContext(tenant: .default, limits: unbounded)
+            let counts = try engine.countFieldValues(selection, .line, [FieldPath(name)], isByStream: isByStream, context: context)
+            let top = counts.sorted { $0.count > $1.count }.prefix(3).map { "\(String(decoding: $0.value.prefix(30), as: UTF8.self)) \($0.count)" }
+            return "\(counts.count) values, \(top.joined(separator: ", ")); \(context.statistics.blocks) blocks read"
+        }
     }
 }
 

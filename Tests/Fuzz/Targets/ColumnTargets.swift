@@ -81,6 +81,20 @@ let columnTargets: [FuzzTarget] = [
             _ = filter.mayContain(Array(needle.utf8), ignoringCase: true)
         }
     },
+    FuzzTarget("text-fields") { bytes in
+        guard let kind = bytes.first else { return }
+        let lines = bytes.dropFirst().split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { Array($0) }
+        fieldsAreFound(lines + lines.reversed() + lines.prefix(3), kind & 1 == 0 ? .lines : .attributes, kind & 2 == 0 ? 1 : 8)
+    },
+    FuzzTarget("field-statistics") { bytes in
+        let known = try decoding(bytes) { (cursor: inout ByteCursor) throws(ObsError) in try FieldStatistics(&cursor, rows: 1000) }
+        for source in [FieldSource.line, .attributes] {
+            for field in known.fields(source).fields {
+                for test in fieldTests(Array("500".utf8)) { if let counts = field.values.counts(test) { precondition(counts.passing <= counts.having) } }
+                _ = field.values.excludes(.compares(.less, .number(.double(.nan))))
+            }
+        }
+    },
     FuzzTarget("column-trace-ids") { bytes in
         let ids = try column(bytes) { (cursor: inout ByteCursor, count) throws(ObsError) in try TraceIDColumn.decode(&cursor, count: count) }
         var encoded: [UInt8] = []
@@ -158,6 +172,46 @@ private func textsComeBack(_ texts: [[UInt8]], _ content: TextColumn.Content, _ 
         let found = required { try view.rows(containing: needle, ignoringCase: false, among: RowSet(all: texts.count)) }
         precondition(found.rows == texts.indices.filter { row in texts[row].indices.contains { texts[row][$0...].starts(with: needle) } })
         precondition(content == .attributes || filter.mayContain(needle, ignoringCase: false))
+    }
+}
+
+private func fieldTests(_ value: [UInt8]) -> [FieldTest] {
+    let number = value.withUnsafeBytes { FieldNumber($0) } ?? .integer(500)
+    return [
+        .exists, .compares(.equal, .text(value)), .compares(.less, .number(number)), .compares(.greaterOrEqual, .number(number)), .holds { $0.count & 1 == 1 },
+    ]
+}
+
+/// Asks a column what a walk over its texts says, and compares what is said of its fields.
+private func fieldsAreFound(_ texts: [[UInt8]], _ content: TextColumn.Content, _ repeats: Int) {
+    let texts = Array(repeatElement(texts, count: repeats).joined())
+    let source = content == .lines ? FieldSource.line : .attributes
+    let statistics = FieldStatisticsWriter()
+    var bytes: [UInt8] = []
+    let ranges = texts.map { text in text.withUnsafeBytes { bytes.intern($0) } }
+    var packed: [UInt8] = []
+    var filter: [UInt8] = []
+    bytes.withUnsafeBytes { TextColumn.append(ranges, of: $0, as: content, level: 1, to: &packed, filter: &filter, fields: statistics) }
+    let view = required { try TextView(packed, count: texts.count, times: [], bytesMax: 1 << 28) }
+    let written = statistics.finish()
+    let known =
+        written.isEmpty
+        ? FieldStatistics()
+        : required { try decoding(written) { (cursor: inout ByteCursor) throws(ObsError) in try FieldStatistics(&cursor, rows: texts.count) } }
+    for path in [FieldPath("a"), FieldPath("b"), FieldPath("a", "b")] {
+        let values = texts.map { text in text.withUnsafeBytes { path.withValue(in: $0, source) { $0.text($1) } } }
+        for test in fieldTests(values.lazy.compactMap { $0 }.first ?? Array("x".utf8)) {
+            let found = required { try view.rows(where: path, of: source, pass: test, among: RowSet(all: texts.count)) }
+            precondition(found.rows == texts.indices.filter { row in texts[row].withUnsafeBytes { test.passes(path, in: $0, source) } })
+            guard let said = known.values(of: path, source) else {
+                precondition(found.isEmpty)
+                continue
+            }
+            precondition(!said.excludes(test) || found.isEmpty)
+            if let counts = said.counts(test) { precondition(counts.passing == found.population) }
+        }
+        let numbers = required { try view.values(of: path, source, among: RowSet(all: texts.count)) }
+        for row in texts.indices { precondition((numbers.ofRow[row] == 0 ? nil : numbers.texts[Int(numbers.ofRow[row]) - 1]) == values[row]) }
     }
 }
 
